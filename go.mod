@@ -1,0 +1,3 @@
+module github.com/dramatiq-go/dramatiq
+
+go 1.25.0
