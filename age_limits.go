@@ -24,7 +24,7 @@ func (m *AgeLimits) Options() []string { return []string{optionMaxAge} }
 // BeforeProcess implements BeforeProcessor.
 func (m *AgeLimits) BeforeProcess(ctx context.Context, a *Attempt) error {
 	limit := a.duration(optionMaxAge, m.Default)
-	if limit <= 0 || time.Since(time.UnixMilli(a.env.Timestamp)) < limit {
+	if limit <= 0 || time.Since(time.UnixMilli(a.Message().Timestamp)) < limit {
 		return nil
 	}
 	a.Logger().LogAttrs(ctx, slog.LevelWarn, "message has exceeded its age limit")

@@ -202,16 +202,16 @@ func encodeArgs[In any](env *wire.Envelope, p *argsPlan, in In, positional bool)
 		}
 		return encodePositional(env, p, raw)
 	case argsWrapped:
-		raw, err := json.Marshal(reflect.ValueOf(in).Field(0).Interface())
+		raw, err := encodeValue(reflect.ValueOf(in).Field(0).Interface())
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrEncode, err)
+			return err
 		}
 		env.Args = wrapArray(raw)
 		return nil
 	default:
-		raw, err := json.Marshal(in)
+		raw, err := encodeValue(in)
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrEncode, err)
+			return err
 		}
 		env.Args = wrapArray(raw)
 		return nil
@@ -219,17 +219,9 @@ func encodeArgs[In any](env *wire.Envelope, p *argsPlan, in In, positional bool)
 }
 
 func encodeRawArgs(env *wire.Envelope, in RawArgs) error {
-	if len(in.Args) > 0 {
-		if _, err := wire.SplitArray(in.Args); err != nil {
-			return fmt.Errorf("%w: RawArgs.Args: %w", ErrEncode, err)
-		}
-		env.Args = in.Args
-	}
-	if len(in.Kwargs) > 0 {
-		if _, err := wire.SplitObject(in.Kwargs); err != nil {
-			return fmt.Errorf("%w: RawArgs.Kwargs: %w", ErrEncode, err)
-		}
-		env.Kwargs = in.Kwargs
+	env.Args, env.Kwargs = in.Args, in.Kwargs
+	if err := env.Check(); err != nil {
+		return fmt.Errorf("%w: %w", ErrEncode, err)
 	}
 	return nil
 }
@@ -266,11 +258,28 @@ func wrapArray(raw json.RawMessage) json.RawMessage {
 	return append(out, ']')
 }
 
+// encodeResult encodes a result. Raw JSON is kept byte for byte, NaN and the infinities included.
 func encodeResult(out any) (json.RawMessage, error) {
-	if _, none := out.(None); none {
+	switch out := out.(type) {
+	case None:
 		return json.RawMessage("null"), nil
+	case json.RawMessage:
+		if out == nil {
+			return json.RawMessage("null"), nil
+		}
+		return out, wire.Check(out)
+	default:
+		return json.Marshal(out)
 	}
-	return json.Marshal(out)
+}
+
+// encodeValue encodes one argument. Raw JSON is kept byte for byte, NaN and the infinities included.
+func encodeValue(in any) (json.RawMessage, error) {
+	raw, err := encodeResult(in)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrEncode, err)
+	}
+	return raw, nil
 }
 
 // bindArgs makes a handler's argument of a message's. Its errors wrap ErrArguments.

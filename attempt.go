@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dramatiq-go/dramatiq/driver"
@@ -17,16 +18,19 @@ import (
 // safe for concurrent use, except that changes to Message belong into hooks.
 type Attempt struct {
 	worker   *Worker
-	def      *definition // of an unknown actor: a bare one
-	env      *wire.Envelope
+	def      *definition                   // of an unknown actor: a bare one
+	env      atomic.Pointer[wire.Envelope] // what hooks see and change
+	received *wire.Envelope                // what the handler sees; the same, unless the handler was given up and may still look at it
+	number   int
 	delivery driver.Delivery
 	started  time.Time
 	slot     *slot
+	alone    bool            // it may crash the worker, and must not run beside others of that kind
+	givenUp  givenUp         // guarded by the pool
 	output   json.RawMessage // what the handler has returned; only its own goroutine looks at it
 
 	mu        sync.Mutex // guards below
 	logger    *slog.Logger
-	detached  bool // its slot was replaced, as the handler does not return
 	finished  bool // the handler has returned or was given up
 	settled   bool // what follows from the attempt is fixed
 	err       error
@@ -38,20 +42,26 @@ type Attempt struct {
 	values    map[any]any
 }
 
-// Message returns what is running. After hooks may change its options, which a retry then carries.
-func (a *Attempt) Message() *Envelope { return a.env }
+// receive sets what the attempt is about.
+func (a *Attempt) receive(env *wire.Envelope) {
+	a.env.Store(env)
+	a.received = env
+	retries, _ := env.Options.Int(optionRetries)
+	a.number = int(max(retries, 0)) + 1
+}
+
+// Message returns what is running, for hooks; handlers use CurrentMessage. After hooks may change its options, which a
+// retry then carries.
+func (a *Attempt) Message() *Envelope { return a.env.Load() }
 
 // ActorName returns the name of the message's actor.
-func (a *Attempt) ActorName() string { return a.env.Actor }
+func (a *Attempt) ActorName() string { return a.received.Actor }
 
 // Queue returns the canonical name of the queue the message came from.
 func (a *Attempt) Queue() string { return a.delivery.Queue }
 
 // Number counts attempts from 1, this one included; crashes do not count.
-func (a *Attempt) Number() int {
-	n, _ := a.env.Options.Int(optionRetries)
-	return int(max(n, 0)) + 1
-}
+func (a *Attempt) Number() int { return a.number }
 
 // Redelivered is true when the message had been claimed before and was not settled.
 func (a *Attempt) Redelivered() bool { return a.delivery.Redelivered }
@@ -64,8 +74,8 @@ func (a *Attempt) Logger() *slog.Logger {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.logger == nil {
-		a.logger = a.worker.log.With(slog.String(LogActor, a.env.Actor), slog.String(LogQueue, a.delivery.Queue),
-			slog.String(LogMessage, a.env.ID), slog.Int(LogAttempt, a.Number()))
+		a.logger = a.worker.log.With(slog.String(LogActor, a.received.Actor), slog.String(LogQueue, a.delivery.Queue),
+			slog.String(LogMessage, a.received.ID), slog.Int(LogAttempt, a.number))
 	}
 	return a.logger
 }
@@ -115,9 +125,9 @@ func (a *Attempt) Failed() bool {
 // dead-lettered, on most brokers in the same atomic step, and not at all if another worker has taken this message over.
 // Enqueue hooks run now, except AfterEnqueue, which runs when it was stored.
 func (a *Attempt) FollowUp(ctx context.Context, out Outgoing) error {
-	m, err := a.worker.broker.admit(ctx, &out)
+	m, err := a.worker.broker.admitFollowUp(ctx, &out)
 	if err != nil {
-		return err
+		return sendError(&out, err)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -187,7 +197,7 @@ func (a *Attempt) settlement(outcome driver.Outcome) driver.Settlement {
 
 // actorText returns a text option of the message if it is a filled string, else the actor's.
 func (a *Attempt) actorText(name string) string {
-	if text, ok := a.env.Options.Text(name); ok && text != "" {
+	if text, ok := a.Message().Options.Text(name); ok && text != "" {
 		return text
 	}
 	text, _ := a.def.options[name].(string)
@@ -196,7 +206,7 @@ func (a *Attempt) actorText(name string) string {
 
 // duration returns an option in milliseconds: the message's if it is set and not zero, else the actor's, else fallback.
 func (a *Attempt) duration(name string, fallback time.Duration) time.Duration {
-	if raw, present := a.env.Options.Get(name); present {
+	if raw, present := a.Message().Options.Get(name); present {
 		if ms, ok := wire.ParseNumber(raw); ok && ms != 0 {
 			return milliseconds(ms)
 		}
@@ -238,10 +248,11 @@ func AttemptFrom(ctx context.Context) *Attempt {
 	return a
 }
 
-// CurrentMessage returns the message that a handler's context belongs to, or nil. It must not be changed.
+// CurrentMessage returns the message that a handler's context belongs to, or nil. It must not be changed, and is the
+// handler's until it returns.
 func CurrentMessage(ctx context.Context) *Envelope {
 	if a := AttemptFrom(ctx); a != nil {
-		return a.env
+		return a.received
 	}
 	return nil
 }

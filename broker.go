@@ -120,7 +120,18 @@ func (b *Broker) Enqueue(ctx context.Context, messages ...Outgoing) error {
 	if b == nil {
 		return fmt.Errorf("dramatiq: send: %w", ErrNoBroker)
 	}
-	return sendResult(b.enqueue(ctx, messages, make([]error, len(messages)), b.sends.Do))
+	errs := make([]error, len(messages))
+	for i, out := range messages {
+		switch {
+		case out.Message == nil:
+			errs[i] = errors.New("dramatiq: send: message is nil")
+		default:
+			if err := out.Message.Check(); err != nil {
+				errs[i] = fmt.Errorf("dramatiq: send to actor %q: %w: %w", out.Message.Actor, ErrEncode, err)
+			}
+		}
+	}
+	return sendResult(b.enqueue(ctx, messages, errs, b.sends.Do))
 }
 
 // Using returns a sender that stores messages through e, such as a driver's transaction, instead of directly. Hooks run
@@ -177,9 +188,7 @@ func (b *Broker) knowActor(ctx context.Context, d *definition) error {
 	}
 	b.mu.Unlock()
 	if !known && err == nil {
-		emit(ctx, b.log, b.hooks.declareActor, AnyActor(d), func(h ActorDeclarer, ctx context.Context, a AnyActor) {
-			h.DeclareActor(ctx, a)
-		})
+		emit(ctx, b.log, b.hooks.declareActor, AnyActor(d), ActorDeclarer.DeclareActor)
 	}
 	return err
 }
@@ -188,13 +197,23 @@ func (b *Broker) knowActor(ctx context.Context, d *definition) error {
 func (b *Broker) enqueue(ctx context.Context, outs []Outgoing, errs []error, store storeFunc) []error {
 	ready := make([]driver.Message, 0, len(outs))
 	places := make([]int, 0, len(outs))
+	declared := map[string]error{} // each queue is tried once
 	for i := range outs {
 		if errs[i] != nil {
 			continue
 		}
-		m, err := b.admit(ctx, &outs[i])
+		queue := outs[i].Message.Queue
+		err, known := declared[queue]
+		if !known {
+			err = b.declareQueue(ctx, queue)
+			declared[queue] = err
+		}
+		var m driver.Message
+		if err == nil {
+			m, err = b.admit(ctx, &outs[i])
+		}
 		if err != nil {
-			errs[i] = err
+			errs[i] = sendError(&outs[i], err)
 			continue
 		}
 		ready, places = append(ready, m), append(places, i)
@@ -205,8 +224,7 @@ func (b *Broker) enqueue(ctx context.Context, outs []Outgoing, errs []error, sto
 	stored := store(ctx, ready)
 	for j, i := range places {
 		if stored != nil && stored[j] != nil {
-			errs[i] = fmt.Errorf("dramatiq: send to actor %q on queue %q: %w",
-				outs[i].Message.Actor, outs[i].Message.Queue, stored[j])
+			errs[i] = sendError(&outs[i], stored[j])
 			continue
 		}
 		emit(ctx, b.log, b.hooks.afterEnqueue, &outs[i], AfterEnqueuer.AfterEnqueue)
@@ -214,26 +232,21 @@ func (b *Broker) enqueue(ctx context.Context, outs []Outgoing, errs []error, sto
 	return errs
 }
 
+func sendError(out *Outgoing, err error) error {
+	return fmt.Errorf("dramatiq: send to actor %q on queue %q: %w", out.Message.Actor, out.Message.Queue, err)
+}
+
 // admit calls the hooks that come before a message is stored, and checks what is to be stored.
 func (b *Broker) admit(ctx context.Context, out *Outgoing) (driver.Message, error) {
 	env := out.Message
-	wrap := func(err error) error {
-		return fmt.Errorf("dramatiq: send to actor %q on queue %q: %w", env.Actor, env.Queue, err)
-	}
-	if err := wire.CheckQueueName(env.Queue); err != nil {
-		return driver.Message{}, wrap(err)
-	}
-	if env.Actor == "" {
-		return driver.Message{}, wrap(errors.New("actor name is empty"))
-	}
-	if err := b.declareQueue(ctx, env.Queue); err != nil {
-		return driver.Message{}, wrap(err)
+	if env.Actor == "" || env.ID == "" {
+		return driver.Message{}, errors.New("the message needs an actor and an id")
 	}
 	if err := b.hooks.enqueue(ctx, out); err != nil {
-		return driver.Message{}, wrap(err)
+		return driver.Message{}, err
 	}
 	if size := envelopeSize(env); size > b.max {
-		return driver.Message{}, wrap(fmt.Errorf("%w: about %d bytes; BrokerConfig.MaxMessageBytes is %d", ErrTooLarge, size, b.max))
+		return driver.Message{}, fmt.Errorf("%w: about %d bytes; BrokerConfig.MaxMessageBytes is %d", ErrTooLarge, size, b.max)
 	}
 	priority, _ := env.Options.Int(optionBrokerPriority)
 	return driver.Message{
@@ -242,6 +255,18 @@ func (b *Broker) admit(ctx context.Context, out *Outgoing) (driver.Message, erro
 		Priority: uint8(min(max(priority, 0), 255)), //nolint:gosec // bounded
 		Encoder:  b.encoder,
 	}, nil
+}
+
+// admitFollowUp is admit for what a settlement will store, where nobody could be told of an error any more.
+func (b *Broker) admitFollowUp(ctx context.Context, out *Outgoing) (driver.Message, error) {
+	if err := b.declareQueue(ctx, out.Message.Queue); err != nil {
+		return driver.Message{}, err
+	}
+	m, err := b.admit(ctx, out)
+	if _, isJSON := b.encoder.(wire.JSON); err == nil && !isJSON {
+		_, err = m.Append(nil)
+	}
+	return m, err
 }
 
 func envelopeSize(env *wire.Envelope) int {
@@ -254,6 +279,9 @@ func envelopeSize(env *wire.Envelope) int {
 
 // declareQueue makes a queue known to the broker when it is met for the first time.
 func (b *Broker) declareQueue(ctx context.Context, queue string) error {
+	if err := wire.CheckQueueName(queue); err != nil {
+		return err
+	}
 	b.mu.RLock()
 	state := b.queues[queue]
 	b.mu.RUnlock()
@@ -274,9 +302,7 @@ func (b *Broker) declareQueue(ctx context.Context, queue string) error {
 		return fmt.Errorf("declare queue: %w", err)
 	}
 	state.declared = true
-	emit(ctx, b.log, b.hooks.declareQueue, queue, func(h QueueDeclarer, ctx context.Context, q string) {
-		h.DeclareQueue(ctx, q)
-	})
+	emit(ctx, b.log, b.hooks.declareQueue, queue, QueueDeclarer.DeclareQueue)
 	return nil
 }
 

@@ -89,7 +89,7 @@ func sendCallback(ctx context.Context, a *Attempt, option string, payload json.R
 			"add the actor to the worker's list, be it only declared", slog.String(LogHook, option), slog.String(LogCallback, name))
 		return
 	}
-	args, err := wire.JSON{}.Append([]byte{'['}, a.env)
+	args, err := wire.JSON{}.Append([]byte{'['}, a.Message())
 	if err == nil {
 		args = append(append(append(args, ','), payload...), ']')
 		err = a.FollowUp(ctx, NewOutgoing(target.queue, name, args, nil))

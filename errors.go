@@ -92,6 +92,14 @@ func (e *SendError) Unwrap() []error {
 	return errs
 }
 
+// SendErrors takes apart the error of sending n messages: one entry a message, nil for those that were accepted.
+func SendErrors(err error, n int) []error {
+	if many := (*SendError)(nil); errors.As(err, &many) && len(many.Errs) == n {
+		return many.Errs
+	}
+	return driver.Failed(err, n)
+}
+
 // PanicError is what a handler's panic becomes. The message is then retried like after any error.
 type PanicError struct {
 	Value any    // what panic was called with

@@ -59,7 +59,8 @@ type (
 	AfterProcessor interface {
 		AfterProcess(ctx context.Context, a *Attempt)
 	}
-	// AfterSkipper is called instead of AfterProcessor for a message that was skipped.
+	// AfterSkipper is called instead of AfterProcessor for a message that was skipped, and for one that was interrupted by
+	// the end of its worker and goes back to its queue; the latter has an error that wraps ErrShutdown.
 	AfterSkipper interface {
 		AfterSkip(ctx context.Context, a *Attempt)
 	}

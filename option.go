@@ -66,7 +66,7 @@ func (k *OptionKey[T]) Of(value T) Option {
 // From returns the option's value for an attempt: the message's, else the actor's. ok is false when neither has one, or
 // when the message's value is not of the key's type.
 func (k *OptionKey[T]) From(a *Attempt) (value T, ok bool) {
-	if raw, present := a.env.Options.Get(k.name); present {
+	if raw, present := a.Message().Options.Get(k.name); present {
 		err := json.Unmarshal(raw, &value)
 		return value, err == nil
 	}

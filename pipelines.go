@@ -24,7 +24,7 @@ func (*Pipelines) Options() []string { return []string{optionPipeIgnore, optionP
 
 // AfterProcess implements AfterProcessor. A step whose successor is unreadable is dead-lettered.
 func (*Pipelines) AfterProcess(ctx context.Context, a *Attempt) {
-	raw, present := a.env.Options.Get(optionPipeTarget)
+	raw, present := a.Message().Options.Get(optionPipeTarget)
 	if !present || wire.IsNull(raw) || a.Err() != nil || a.Failed() {
 		return
 	}

@@ -91,7 +91,7 @@ func (m *Retries) AfterProcess(ctx context.Context, a *Attempt) {
 		a.Fail(ReasonPermanent, err.Error())
 		return
 	}
-	options := &a.env.Options
+	options := &a.Message().Options
 	retries, _ := options.Int(optionRetries)
 	options.SetInt(optionRetries, retries+1)
 	options.SetString(optionTraceback, traceback(err))
@@ -122,7 +122,7 @@ func (m *Retries) retry(ctx context.Context, a *Attempt, retries int, err error)
 		a.Logger().LogAttrs(ctx, slog.LevelError, "message failed and will be retried",
 			append(failure(err), slog.Duration(LogDelay, delay))...)
 	}
-	again := Outgoing{Message: a.env.Clone(), Due: delayed(delay)}
+	again := Outgoing{Message: a.Message().Clone(), Due: delayed(delay)}
 	if refused := a.FollowUp(ctx, again); refused != nil {
 		a.Logger().LogAttrs(ctx, slog.LevelError, "retry was refused; message is dead-lettered", slog.Any(LogError, refused))
 		a.Fail(ReasonRetryRefused, errors.Join(err, refused).Error())
@@ -163,11 +163,11 @@ func (m *Retries) wanted(a *Attempt, retries, limit int, err error) bool {
 
 // maxRetries returns the limit of the message if it has one, else of the actor, else of the middleware.
 func (m *Retries) maxRetries(a *Attempt) int {
-	if raw, present := a.env.Options.Get(optionMaxRetries); present {
+	if raw, present := a.Message().Options.Get(optionMaxRetries); present {
 		if wire.IsNull(raw) {
 			return NoLimit
 		}
-		if n, ok := a.env.Options.Int(optionMaxRetries); ok {
+		if n, ok := a.Message().Options.Int(optionMaxRetries); ok {
 			return int(max(n, 0))
 		}
 	}
@@ -189,7 +189,7 @@ func (m *Retries) delay(a *Attempt, retries int) time.Duration {
 }
 
 func (m *Retries) backoff(a *Attempt, name string, fallback time.Duration) time.Duration {
-	if ms, ok := a.env.Options.Int(name); ok {
+	if ms, ok := a.Message().Options.Int(name); ok {
 		return time.Duration(min(max(ms, 0), DefaultMaxBackoff.Milliseconds())) * time.Millisecond
 	}
 	if d, ok := a.def.options[name].(time.Duration); ok {

@@ -49,7 +49,7 @@ func (m *ShutdownNotifications) Wrap(next Handler) Handler {
 }
 
 func (m *ShutdownNotifications) enabled(a *Attempt) bool {
-	if raw, present := a.env.Options.Get(optionNotifyShutdown); present && !bytes.Equal(raw, []byte("null")) {
+	if raw, present := a.Message().Options.Get(optionNotifyShutdown); present && !bytes.Equal(raw, []byte("null")) {
 		return truthy(raw)
 	}
 	if notify, ok := a.def.options[optionNotifyShutdown].(bool); ok {

@@ -44,7 +44,8 @@ type WorkerConfig struct {
 	// DefaultShutdownTimeout.
 	ShutdownTimeout time.Duration
 	// CrashLimit is how many workers a message may crash, by the count of brokers that keep one, before it is
-	// dead-lettered. The default is DefaultCrashLimit; NoLimit switches it off.
+	// dead-lettered. The first crash only makes suspects of all that the dead worker held and is not counted. The default
+	// is DefaultCrashLimit; NoLimit switches it off.
 	CrashLimit int
 	// MaxStuck is how many handlers that ignore the end of their time limit are replaced by new slots. The default is
 	// Concurrency.
@@ -119,6 +120,10 @@ func NewWorker(b *Broker, actors Actors, cfg WorkerConfig) (*Worker, error) {
 	errs := []error{cfg.validate()}
 	var queues []string
 	for _, a := range actors {
+		if a == nil {
+			errs = append(errs, fmt.Errorf("dramatiq: %w: one in the list is nil", ErrInvalidActor))
+			continue
+		}
 		d := a.definition()
 		errs = append(errs, w.addActor(d))
 		if d.invoke != nil {
@@ -149,7 +154,7 @@ func NewWorker(b *Broker, actors Actors, cfg WorkerConfig) (*Worker, error) {
 }
 
 func (w *Worker) addActor(d *definition) error {
-	if err := w.broker.knowActor(context.Background(), d); err != nil {
+	if err := w.broker.hooks.check(d); err != nil {
 		return err
 	}
 	if other, twice := w.actors[d.name]; twice && other != d {
@@ -186,6 +191,9 @@ func (w *Worker) Done() <-chan struct{} { return w.done }
 // refuses the configuration ends the run with an error that wraps ErrMisconfigured.
 func (w *Worker) Run(ctx context.Context) error {
 	if err := w.Start(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil //nolint:nilerr // told to stop before it had started
+		}
 		return err
 	}
 	var fatal error
@@ -217,6 +225,11 @@ func (w *Worker) Start(ctx context.Context) error {
 	w.started = true
 	w.mu.Unlock()
 
+	for _, d := range w.actors {
+		if err := w.broker.knowActor(ctx, d); err != nil {
+			return err
+		}
+	}
 	for _, h := range w.broker.hooks.beforeBoot {
 		if err := guard(ctx, w.log, h, w, BeforeWorkerBooter.BeforeWorkerBoot); err != nil {
 			return fmt.Errorf("dramatiq: start worker: middleware %T: %w", h, err)
@@ -229,6 +242,7 @@ func (w *Worker) Start(ctx context.Context) error {
 		Logger:      w.log,
 	})
 	if err != nil {
+		emit(ctx, w.log, w.broker.hooks.afterShutdown, w, AfterWorkerShutdowner.AfterWorkerShutdown)
 		return fmt.Errorf("dramatiq: start worker: %w", err)
 	}
 	base := context.WithoutCancel(ctx)
@@ -240,9 +254,7 @@ func (w *Worker) Start(ctx context.Context) error {
 	w.log.LogAttrs(ctx, slog.LevelInfo, "worker started",
 		slog.Any(LogQueues, w.cfg.Queues), slog.Int(LogCount, w.cfg.Concurrency))
 	go w.fetchLoop(fetching)
-	emit(ctx, w.log, w.broker.hooks.afterBoot, w, func(h AfterWorkerBooter, ctx context.Context, w *Worker) {
-		h.AfterWorkerBoot(ctx, w)
-	})
+	emit(ctx, w.log, w.broker.hooks.afterBoot, w, AfterWorkerBooter.AfterWorkerBoot)
 	return nil
 }
 
@@ -269,9 +281,7 @@ func (w *Worker) shutdown(ctx context.Context, hard bool) error {
 
 	if first {
 		w.log.LogAttrs(ctx, slog.LevelInfo, "worker is stopping")
-		emit(ctx, w.log, w.broker.hooks.beforeShutdown, w, func(h BeforeWorkerShutdowner, ctx context.Context, w *Worker) {
-			h.BeforeWorkerShutdown(ctx, w)
-		})
+		emit(ctx, w.log, w.broker.hooks.beforeShutdown, w, BeforeWorkerShutdowner.BeforeWorkerShutdown)
 		w.stopFetch()
 	}
 	if hard {
@@ -283,9 +293,7 @@ func (w *Worker) shutdown(ctx context.Context, hard bool) error {
 		return nil
 	}
 	<-w.fetchDone
-	for _, a := range w.pool.close() {
-		w.settler.add(a, a.settlement(driver.Requeue))
-	}
+	w.handBack(w.pool.close())
 	running := w.pool.wait(ctx)
 	unsettled := w.settler.wait(ctx)
 	if running+unsettled > 0 && !hard {
@@ -303,9 +311,7 @@ func (w *Worker) end(ctx context.Context, running, unsettled int) error {
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), hardStopGrace)
 	defer cancel()
 	err := w.consumer.Close(closing)
-	emit(ctx, w.log, w.broker.hooks.afterShutdown, w, func(h AfterWorkerShutdowner, ctx context.Context, w *Worker) {
-		h.AfterWorkerShutdown(ctx, w)
-	})
+	emit(ctx, w.log, w.broker.hooks.afterShutdown, w, AfterWorkerShutdowner.AfterWorkerShutdown)
 	w.log.LogAttrs(ctx, slog.LevelInfo, "worker stopped")
 	close(w.done)
 	if err != nil {

@@ -34,7 +34,7 @@ func (w *Worker) fetchLoop(ctx context.Context) {
 	}
 	failures := 0
 	for {
-		n := w.pool.demand(ctx)
+		n := w.pool.demand(ctx, w.handBack)
 		if n == 0 || !w.settler.accepting(ctx) {
 			return
 		}
@@ -107,9 +107,14 @@ func (w *Worker) accept(ctx context.Context, deliveries []driver.Delivery) {
 		}
 	}
 	if len(attempts) > 0 && !w.pool.push(attempts) {
-		for _, a := range attempts {
-			w.settler.add(a, a.settlement(driver.Requeue))
-		}
+		w.handBack(attempts)
+	}
+}
+
+// handBack returns attempts that have not begun to their queue.
+func (w *Worker) handBack(attempts []*Attempt) {
+	for _, a := range attempts {
+		w.settler.add(a, a.settlement(driver.Requeue))
 	}
 }
 
@@ -117,7 +122,7 @@ func (w *Worker) accept(ctx context.Context, deliveries []driver.Delivery) {
 func (w *Worker) receive(ctx context.Context, a *Attempt) bool {
 	env, err := w.broker.decode(a.delivery.Body)
 	if err != nil {
-		a.env = &wire.Envelope{Queue: a.delivery.Queue}
+		a.receive(&wire.Envelope{Queue: a.delivery.Queue})
 		a.def = &definition{}
 		reason := ReasonUndecodable
 		if errors.Is(err, ErrTooLarge) {
@@ -127,7 +132,7 @@ func (w *Worker) receive(ctx context.Context, a *Attempt) bool {
 		return false
 	}
 	env.Queue = a.delivery.Queue
-	a.env = env
+	a.receive(env)
 	if a.def = w.actors[env.Actor]; a.def == nil {
 		a.def = &definition{name: env.Actor}
 	}
@@ -142,17 +147,19 @@ func (w *Worker) receive(ctx context.Context, a *Attempt) bool {
 		w.reject(ctx, a, ReasonCrashed, fmt.Sprintf("%d workers died while they were running it", a.delivery.Crashes))
 		return false
 	}
+	// A suspect without a crash of its own may run beside others and share the blame once, unless once is the limit.
+	a.alone = a.delivery.Crashes > 0 || a.delivery.Suspect && w.cfg.CrashLimit == 1
 	return true
 }
 
 // hold handles a message that carries an eta, as one from Python can: the eta is taken off, and a message that is not due
 // is stored again until it is (protocol 2.5).
 func (w *Worker) hold(ctx context.Context, a *Attempt) bool {
-	raw, present := a.env.Options.Get(optionETA)
+	raw, present := a.Message().Options.Get(optionETA)
 	if !present {
 		return false
 	}
-	a.env.Options.Delete(optionETA)
+	a.Message().Options.Delete(optionETA)
 	ms, isNumber := wire.ParseNumber(raw)
 	if !isNumber {
 		if !wire.IsNull(raw) {
@@ -164,7 +171,7 @@ func (w *Worker) hold(ctx context.Context, a *Attempt) bool {
 	if ms != ms || !due.After(time.Now()) { //nolint:staticcheck // ms != ms is NaN
 		return false
 	}
-	if err := a.FollowUp(ctx, Outgoing{Message: a.env.Clone(), Due: due}); err != nil {
+	if err := a.FollowUp(ctx, Outgoing{Message: a.Message().Clone(), Due: due}); err != nil {
 		w.reject(ctx, a, ReasonRetryRefused, err.Error())
 		return true
 	}

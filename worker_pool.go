@@ -24,9 +24,11 @@ type pool struct {
 	suspected bool       // one of them is running
 	slots     int        // goroutines that run attempts, stuck ones left out once replaced
 	idle      int
-	running   int // attempts, those of replaced slots left out
-	stuck     int // replaced slots whose handlers have not returned
+	running   int // attempts that are not given up
+	stuck     int // attempts that were given up and whose handlers have not returned
+	blocked   int // those of them whose slot was not replaced
 	duration  time.Duration
+	progress  time.Time // when an attempt last got a slot
 	closed    bool
 	empty     chan struct{} // closed when closed and nothing runs
 }
@@ -34,6 +36,7 @@ type pool struct {
 const (
 	lookaheadTime = 50 * time.Millisecond
 	maxLookahead  = 512
+	hoardTime     = time.Second
 )
 
 // slot is a goroutine that runs attempts, one after the other.
@@ -41,6 +44,15 @@ type slot struct {
 	goroutine string // how its stack starts in a dump
 	replaced  bool   // while its handler did not return
 }
+
+// givenUp is what has become of the slot of an attempt whose handler does not return.
+type givenUp uint8
+
+const (
+	notGivenUp givenUp = iota
+	slotReplaced
+	slotBlocked
+)
 
 func newPool(concurrency, maxStuck int, run func(*slot, *Attempt)) *pool {
 	p := &pool{
@@ -51,8 +63,9 @@ func newPool(concurrency, maxStuck int, run func(*slot, *Attempt)) *pool {
 	return p
 }
 
-// demand waits until there is room and returns for how many messages; 0 when ctx has ended.
-func (p *pool) demand(ctx context.Context) int {
+// demand waits until there is room and returns for how many messages; 0 when ctx has ended. Attempts that have waited for
+// a slot for too long while no other got one are handed back meanwhile, for other workers to run.
+func (p *pool) demand(ctx context.Context, handBack func([]*Attempt)) int {
 	for {
 		if ctx.Err() != nil {
 			return 0
@@ -60,16 +73,40 @@ func (p *pool) demand(ctx context.Context) int {
 		p.mu.Lock()
 		waiting := p.ready.len() + len(p.suspects)
 		lookahead := p.lookahead()
-		n := p.limit + lookahead - p.running - waiting
+		n := p.limit + lookahead - p.running - p.blocked - waiting
+		hoarding := p.ready.len() > 0
 		p.mu.Unlock()
 		if n > 0 && (waiting <= lookahead/2 || waiting == 0) {
 			return n
 		}
+		patience := time.NewTimer(hoardTime)
+		if !hoarding {
+			patience.Stop()
+		}
 		select {
 		case <-p.room:
+		case <-patience.C:
+			handBack(p.hoarded())
 		case <-ctx.Done():
 		}
+		patience.Stop()
 	}
+}
+
+// hoarded returns all that waits for a slot, if nothing has got one for hoardTime.
+func (p *pool) hoarded() []*Attempt {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	since := time.Since(p.progress)
+	if since < hoardTime {
+		return nil
+	}
+	p.duration = max(p.duration, since) // slots are slower than they seemed: look ahead less
+	var left []*Attempt
+	for a := p.ready.pop(); a != nil; a = p.ready.pop() {
+		left = append(left, a)
+	}
+	return left
 }
 
 // lookahead returns how many messages make lookaheadTime of work. p.mu must be held.
@@ -88,7 +125,7 @@ func (p *pool) push(attempts []*Attempt) bool {
 		return false
 	}
 	for _, a := range attempts {
-		if a.delivery.Crashes > 0 {
+		if a.alone {
 			p.suspects = append(p.suspects, a)
 		} else {
 			p.ready.push(a)
@@ -145,6 +182,7 @@ func (p *pool) next() *Attempt {
 		}
 		if a := p.pick(); a != nil {
 			p.running++
+			p.progress = time.Now()
 			p.signalRoom()
 			return a
 		}
@@ -169,15 +207,18 @@ func (p *pool) do(s *slot, a *Attempt) {
 	defer func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		a.mu.Lock()
-		s.replaced = a.detached
-		a.mu.Unlock()
-		if s.replaced {
+		switch a.givenUp {
+		case notGivenUp:
+			p.observe(time.Since(start))
+			p.release(a)
+		case slotReplaced:
 			p.stuck--
-			return
+			s.replaced = true
+		case slotBlocked:
+			p.stuck--
+			p.blocked--
+			p.signalRoom()
 		}
-		p.observe(time.Since(start))
-		p.release(a)
 	}()
 	p.run(s, a)
 }
@@ -185,7 +226,7 @@ func (p *pool) do(s *slot, a *Attempt) {
 // release ends the account of one running attempt. p.mu must be held.
 func (p *pool) release(a *Attempt) {
 	p.running--
-	if a.delivery.Crashes > 0 {
+	if a.alone {
 		p.suspected = false
 		if len(p.suspects) > 0 {
 			p.wake()
@@ -217,23 +258,28 @@ func (p *pool) signalRoom() {
 	}
 }
 
-// replace opens a new slot for one whose handler does not return, if that is still allowed.
-func (p *pool) replace(a *Attempt) bool {
+// giveUp ends an attempt whose handler does not return, unless it just has. Up to a limit a new slot takes the place of
+// the attempt's.
+func (p *pool) giveUp(a *Attempt, err error) (ended, replaced bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.stuck >= p.maxStuck {
-		return false
+	if !a.finish(nil, err) {
+		return false, false
 	}
-	a.mu.Lock()
-	a.detached = true
-	a.mu.Unlock()
+	replaced = p.stuck < p.maxStuck
 	p.stuck++
-	p.slots--
+	if replaced {
+		a.givenUp = slotReplaced
+		p.slots--
+	} else {
+		a.givenUp = slotBlocked
+		p.blocked++
+	}
 	p.release(a)
-	if p.ready.len() > 0 && !p.closed {
+	if replaced && p.ready.len() > 0 && !p.closed {
 		p.wake()
 	}
-	return true
+	return true, replaced
 }
 
 // close keeps anything more from starting and returns what has not started.

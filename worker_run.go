@@ -62,7 +62,7 @@ func (w *Worker) process(ctx context.Context, a *Attempt) {
 
 // invoke is the innermost handler: the actor's own.
 func (w *Worker) invoke(ctx context.Context, a *Attempt) error {
-	output, err := a.def.invoke(ctx, a.env)
+	output, err := a.def.invoke(ctx, a.received)
 	a.output = output
 	return err
 }
@@ -84,6 +84,8 @@ func (w *Worker) complete(ctx context.Context, a *Attempt) {
 		a.dropFollowUps()
 		if w.stoppingHard() && isInterrupt(w.handlers, err, ErrShutdown) {
 			a.Logger().LogAttrs(ctx, slog.LevelWarn, "message was interrupted by the shutdown; handing it back")
+			a.SetErr(interrupted(w.handlers, err, ErrShutdown))
+			w.broker.hooks.after(ctx, a, true)
 			w.settler.add(a, a.settlement(driver.Requeue))
 			return
 		}
@@ -99,23 +101,23 @@ func (w *Worker) complete(ctx context.Context, a *Attempt) {
 func (w *Worker) settle(ctx context.Context, a *Attempt) {
 	h := w.broker.hooks
 	if a.Failed() {
-		emit(ctx, w.log, h.beforeNack, a, func(h BeforeNacker, ctx context.Context, a *Attempt) { h.BeforeNack(ctx, a) })
+		emit(ctx, w.log, h.beforeNack, a, BeforeNacker.BeforeNack)
 		s := a.settlement(driver.Reject)
 		s.Death.Body = w.deathBody(a)
 		w.settler.add(a, s)
 		return
 	}
-	emit(ctx, w.log, h.beforeAck, a, func(h BeforeAcker, ctx context.Context, a *Attempt) { h.BeforeAck(ctx, a) })
+	emit(ctx, w.log, h.beforeAck, a, BeforeAcker.BeforeAck)
 	w.settler.add(a, a.settlement(driver.Ack))
 }
 
 // deathBody returns what a dead letter keeps instead of the delivered body: the envelope with the counters of its last
 // attempt. It is nil where nothing has changed, and for what is no envelope.
 func (w *Worker) deathBody(a *Attempt) []byte {
-	if a.env.ID == "" {
+	if a.Message().ID == "" {
 		return nil
 	}
-	body, err := w.broker.encoder.Append(nil, a.env)
+	body, err := w.broker.encoder.Append(nil, a.Message())
 	if err != nil || bytes.Equal(body, a.delivery.Body) {
 		return nil
 	}
@@ -130,9 +132,9 @@ func (w *Worker) settled(ctx context.Context, a *Attempt, outcome driver.Outcome
 	}
 	switch outcome {
 	case driver.Ack:
-		emit(ctx, w.log, h.afterAck, a, func(h AfterAcker, ctx context.Context, a *Attempt) { h.AfterAck(ctx, a) })
+		emit(ctx, w.log, h.afterAck, a, AfterAcker.AfterAck)
 	case driver.Reject:
-		emit(ctx, w.log, h.afterNack, a, func(h AfterNacker, ctx context.Context, a *Attempt) { h.AfterNack(ctx, a) })
+		emit(ctx, w.log, h.afterNack, a, AfterNacker.AfterNack)
 	case driver.Requeue:
 	}
 	if w.log.Enabled(ctx, slog.LevelDebug) {
@@ -142,10 +144,11 @@ func (w *Worker) settled(ctx context.Context, a *Attempt, outcome driver.Outcome
 
 // abandon gives up on an attempt whose handler does not return.
 func (w *Worker) abandon(a *Attempt, err error) bool {
-	if !a.finish(nil, err) {
+	ended, replaced := w.pool.giveUp(a, err)
+	if !ended {
 		return false
 	}
-	replaced := w.pool.replace(a)
+	a.env.Store(a.received.Clone()) // the handler may still be looking at the other
 	ctx := attemptContext{w.handlers, a}
 	a.Logger().LogAttrs(ctx, slog.LevelError, "handler does not return and is given up; it may still be running",
 		slog.Duration(LogDuration, time.Since(a.started)), slog.Any(LogError, err),

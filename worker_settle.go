@@ -100,7 +100,7 @@ func (s *settler) settle(batch []settling) []settling {
 			s.worker.settled(ctx, b.attempt, b.settlement.Outcome)
 		case errors.Is(err, driver.ErrNotHeld):
 			b.attempt.Logger().LogAttrs(ctx, slog.LevelWarn,
-				"message was taken over by another worker; what this run has led to is discarded")
+				"message had been taken over by another worker, or settled by a call whose answer was lost")
 		default:
 			again = append(again, b)
 			first = err
