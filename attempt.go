@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -220,7 +221,7 @@ func (a *Attempt) duration(name string, fallback time.Duration) time.Duration {
 // milliseconds converts a number from the wire. What no time.Duration can hold is NoLimit.
 func milliseconds(ms float64) time.Duration {
 	const most = float64(1<<63-1) / float64(time.Millisecond)
-	if ms != ms || ms >= most || ms <= -most { //nolint:staticcheck // ms != ms is NaN
+	if math.IsNaN(ms) || ms >= most || ms <= -most {
 		return NoLimit
 	}
 	return time.Duration(ms * float64(time.Millisecond))

@@ -122,13 +122,10 @@ func (b *Broker) Enqueue(ctx context.Context, messages ...Outgoing) error {
 	}
 	errs := make([]error, len(messages))
 	for i, out := range messages {
-		switch {
-		case out.Message == nil:
+		if out.Message == nil {
 			errs[i] = errors.New("dramatiq: send: message is nil")
-		default:
-			if err := out.Message.Check(); err != nil {
-				errs[i] = fmt.Errorf("dramatiq: send to actor %q: %w: %w", out.Message.Actor, ErrEncode, err)
-			}
+		} else if err := out.Message.Check(); err != nil {
+			errs[i] = fmt.Errorf("dramatiq: send to actor %q: %w: %w", out.Message.Actor, ErrEncode, err)
 		}
 	}
 	return sendResult(b.enqueue(ctx, messages, errs, b.sends.Do))

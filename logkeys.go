@@ -17,4 +17,5 @@ const (
 	LogBroker   = "broker"
 	LogReplaced = "replaced"
 	LogCallback = "callback"
+	LogOutcome  = "outcome"
 )

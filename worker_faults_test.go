@@ -216,12 +216,11 @@ func TestWorker_CrashLimit(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer sender.Close(t.Context())
 		for range 10 {
 			mustSend(t, sender, neighbour, dramatiq.None{})
 		}
 		mustSend(t, sender, crash, dramatiq.None{})
-		for launch := 0; launch < 20; launch++ {
+		for range 20 {
 			process := store.Share()
 			b, err := dramatiq.NewBroker(process, dramatiq.BrokerConfig{})
 			if err != nil {

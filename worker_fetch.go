@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -168,7 +169,7 @@ func (w *Worker) hold(ctx context.Context, a *Attempt) bool {
 		return false
 	}
 	due := time.UnixMilli(int64(min(max(ms, 0), 1<<53)))
-	if ms != ms || !due.After(time.Now()) { //nolint:staticcheck // ms != ms is NaN
+	if math.IsNaN(ms) || !due.After(time.Now()) {
 		return false
 	}
 	if err := a.FollowUp(ctx, Outgoing{Message: a.Message().Clone(), Due: due}); err != nil {

@@ -369,7 +369,7 @@ func goroutineHeader() string {
 // stack returns where the slot's goroutine is now.
 func (s *slot) stack() string {
 	buf := make([]byte, 1<<20)
-	for _, text := range bytes.Split(buf[:runtime.Stack(buf, true)], []byte("\n\n")) {
+	for text := range bytes.SplitSeq(buf[:runtime.Stack(buf, true)], []byte("\n\n")) {
 		if bytes.HasPrefix(text, []byte(s.goroutine)) {
 			return string(text)
 		}

@@ -138,7 +138,7 @@ func (w *Worker) settled(ctx context.Context, a *Attempt, outcome driver.Outcome
 	case driver.Requeue:
 	}
 	if w.log.Enabled(ctx, slog.LevelDebug) {
-		a.Logger().LogAttrs(ctx, slog.LevelDebug, "message settled: "+outcome.String())
+		a.Logger().LogAttrs(ctx, slog.LevelDebug, "message settled", slog.String(LogOutcome, outcome.String()))
 	}
 }
 

@@ -29,8 +29,8 @@ type Broker struct {
 
 // New returns an empty broker that is closed at the end of the test. RunUntilIdle and RunAll run the actors that have
 // handlers; messages on queues of other actors are kept, for Sent, and not run. actors may be nil if nothing is to run.
-func New(t testing.TB, actors dramatiq.Actors, opts ...Option) *Broker {
-	t.Helper()
+func New(tb testing.TB, actors dramatiq.Actors, opts ...Option) *Broker {
+	tb.Helper()
 	var cfg config
 	for _, opt := range opts {
 		opt(&cfg)
@@ -39,7 +39,7 @@ func New(t testing.TB, actors dramatiq.Actors, opts ...Option) *Broker {
 		cfg.worker.Concurrency = 1
 	}
 	if cfg.broker.Logger == nil {
-		cfg.broker.Logger = Logger(t)
+		cfg.broker.Logger = Logger(tb)
 	}
 	s := &store{
 		Driver:     memory.New(memory.Config{}),
@@ -48,8 +48,8 @@ func New(t testing.TB, actors dramatiq.Actors, opts ...Option) *Broker {
 		changed:    make(chan struct{}),
 	}
 	if cfg.failOnError {
-		f := &failures{t: t}
-		t.Cleanup(f.close)
+		f := &failures{t: tb}
+		tb.Cleanup(f.close)
 		s.dead = f.dead
 		if cfg.broker.Middleware == nil {
 			cfg.broker.Middleware = dramatiq.DefaultMiddleware()
@@ -58,18 +58,18 @@ func New(t testing.TB, actors dramatiq.Actors, opts ...Option) *Broker {
 	}
 	b, err := dramatiq.NewBroker(s, cfg.broker)
 	if err != nil {
-		t.Fatalf("dramatiqtest: %v", err)
+		tb.Fatalf("dramatiqtest: %v", err)
 	}
-	t.Cleanup(func() {
-		if err := b.Close(context.WithoutCancel(t.Context())); err != nil {
-			t.Errorf("dramatiqtest: %v", err)
+	tb.Cleanup(func() {
+		if err := b.Close(context.WithoutCancel(tb.Context())); err != nil {
+			tb.Errorf("dramatiqtest: %v", err)
 		}
 	})
 	encoder := cfg.broker.Encoder
 	if encoder == nil {
 		encoder = wire.JSON{}
 	}
-	return &Broker{Broker: b, t: t, store: s, actors: actors, worker: cfg.worker, encoder: encoder}
+	return &Broker{Broker: b, t: tb, store: s, actors: actors, worker: cfg.worker, encoder: encoder}
 }
 
 // RunUntilIdle runs a worker until no message is waiting or running; what is not due yet stays delayed. If ctx ends before,
@@ -122,13 +122,15 @@ func (b *Broker) runWorker(ctx context.Context, delayed bool) (queues []string, 
 func (b *Broker) wait(ctx context.Context, w *dramatiq.Worker, delayed bool) error {
 	for {
 		left, changed, err := b.store.left(context.WithoutCancel(ctx), w.Queues(), delayed)
-		if err != nil || left == "" {
+		switch {
+		case err != nil || left == "":
 			return err
+		case ctx.Err() != nil:
+			return fmt.Errorf("%w; %s", context.Cause(ctx), left)
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return fmt.Errorf("%w; %s", context.Cause(ctx), left)
 		}
 	}
 }
@@ -205,11 +207,12 @@ func (b *Broker) DeadLetters() []DeadLetter {
 
 // describe shows a message in the form of a call.
 func describe(m *dramatiq.Envelope) string {
+	const brackets = 2
 	var args []string
-	if inner := strings.Trim(string(m.Args), "[]"); inner != "" {
-		args = append(args, string(m.Args))
+	if n := len(m.Args); n > brackets {
+		args = append(args, string(m.Args[1:n-1]))
 	}
-	if inner := strings.Trim(string(m.Kwargs), "{}"); inner != "" {
+	if len(m.Kwargs) > brackets {
 		args = append(args, string(m.Kwargs))
 	}
 	return fmt.Sprintf("%s(%s)", m.Actor, strings.Join(args, ", "))

@@ -9,10 +9,10 @@ import (
 
 // Logger returns a logger to the test's log, which go test shows if the test fails, or always with -v. What is logged
 // after the end of the test is dropped.
-func Logger(t testing.TB) *slog.Logger {
-	t.Helper()
-	w := &output{w: t.Output()}
-	t.Cleanup(w.close)
+func Logger(tb testing.TB) *slog.Logger {
+	tb.Helper()
+	w := &output{w: tb.Output()}
+	tb.Cleanup(w.close)
 	return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 

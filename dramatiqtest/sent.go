@@ -37,16 +37,16 @@ func Sent[In any, M dramatiq.AnyMessage](b *Broker, actor Actor[In, M]) []In {
 
 // AssertSent fails the test, without ending it, unless a message with these arguments was sent to an actor. They are compared
 // as handlers get them: after a way through JSON.
-func AssertSent[In any, M dramatiq.AnyMessage](t testing.TB, b *Broker, actor Actor[In, M], in In) {
-	t.Helper()
+func AssertSent[In any, M dramatiq.AnyMessage](tb testing.TB, b *Broker, actor Actor[In, M], in In) {
+	tb.Helper()
 	m := actor.Message(in)
 	if err := m.Err(); err != nil {
-		t.Errorf("dramatiqtest: the expected message cannot be sent: %v", err)
+		tb.Errorf("dramatiqtest: the expected message cannot be sent: %v", err)
 		return
 	}
 	want, err := receive[In](b, []*dramatiq.Envelope{m.Envelope()})
 	if err != nil {
-		t.Errorf("dramatiqtest: the expected message: %v", err)
+		tb.Errorf("dramatiqtest: the expected message: %v", err)
 		return
 	}
 	for _, got := range Sent(b, actor) {
@@ -54,15 +54,15 @@ func AssertSent[In any, M dramatiq.AnyMessage](t testing.TB, b *Broker, actor Ac
 			return
 		}
 	}
-	t.Errorf("dramatiqtest: not sent: %s\n%s", describe(m.Envelope()), b.sentTo(actor.Name()))
+	tb.Errorf("dramatiqtest: not sent: %s\n%s", describe(m.Envelope()), b.sentTo(actor.Name()))
 }
 
 // AssertNotSent fails the test, without ending it, if a message was sent to an actor.
-func AssertNotSent(t testing.TB, b *Broker, actor dramatiq.AnyActor) {
-	t.Helper()
+func AssertNotSent(tb testing.TB, b *Broker, actor dramatiq.AnyActor) {
+	tb.Helper()
 	for _, m := range b.Messages() {
 		if m.Message.Actor == actor.Name() {
-			t.Errorf("dramatiqtest: actor %q should not have been sent anything\n%s", actor.Name(), b.sentTo(actor.Name()))
+			tb.Errorf("dramatiqtest: actor %q should not have been sent anything\n%s", actor.Name(), b.sentTo(actor.Name()))
 			return
 		}
 	}

@@ -15,17 +15,19 @@ import (
 )
 
 // What stands for NaN and the infinities in a text that encoding/json is to judge: numbers of a notation that nobody uses.
-// The blank keeps them from becoming the end of another token.
+// Blanks keep them from becoming part of another token.
 const nonFinite = "0.0E-0"
 
 // withoutNonFinite returns the text with those replaced, outside of strings, and how deep it nests.
 func withoutNonFinite(data []byte) (replaced []byte, depth int) {
 	level, quoted := 0, false
-	for i := 0; i < len(data); i++ {
+	for i := 0; i < len(data); {
+		word := ""
 		switch c := data[i]; {
 		case quoted && c == '\\' && i+1 < len(data):
-			replaced = append(replaced, c)
-			i++
+			replaced = append(replaced, data[i:i+2]...)
+			i += 2
+			continue
 		case c == '"':
 			quoted = !quoted
 		case quoted:
@@ -34,20 +36,21 @@ func withoutNonFinite(data []byte) (replaced []byte, depth int) {
 			depth = max(depth, level)
 		case c == '}' || c == ']':
 			level--
-		default:
-			for _, word := range []string{"NaN", "-Infinity", "Infinity"} {
-				if strings.HasPrefix(string(data[i:min(len(data), i+9)]), word) {
-					replaced = append(replaced, " "+nonFinite[:len(nonFinite)-1]...)
-					i += len(word) - 1
-					data[i] = nonFinite[len(nonFinite)-1]
-					break
-				}
-			}
+		case c == 'N' || c == 'I' || c == '-':
+			word = string(bareWord.Find(data[i:]))
+		}
+		if word != "" {
+			replaced = append(replaced, " "+nonFinite+" "...)
+			i += len(word)
+			continue
 		}
 		replaced = append(replaced, data[i])
+		i++
 	}
 	return replaced, depth
 }
+
+var bareWord = regexp.MustCompile(`^(NaN|-?Infinity)`)
 
 // acceptable decides with encoding/json what Decode must accept, and what the result must be; it leaves Options unset.
 func acceptable(data []byte) (want wire.Envelope, options map[string]json.RawMessage, ok bool) {

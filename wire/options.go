@@ -117,7 +117,8 @@ func ParseNumber(raw json.RawMessage) (value float64, ok bool) {
 	case "-Infinity":
 		return math.Inf(-1), true
 	}
-	if c := raw[0]; c != '-' && (c < '0' || c > '9') {
+	digits := bytes.TrimPrefix(raw, []byte("-"))
+	if len(digits) == 0 || digits[0] < '0' || digits[0] > '9' { // ParseFloat knows more words than JSON
 		return 0, false
 	}
 	f, err := strconv.ParseFloat(string(raw), 64)

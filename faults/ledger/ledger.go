@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"github.com/dramatiq-go/dramatiq/wire"
 )
 
 // The outcomes of a run.
@@ -98,9 +100,40 @@ func encode(entry Entry) ([]byte, error) {
 }
 
 func decode(data []byte, position int) (Entry, error) {
-	var entry Entry
-	if err := json.Unmarshal(data, &entry); err != nil {
+	entry, err := parse(data)
+	if err != nil {
 		return Entry{}, fmt.Errorf("ledger: entry %d: %w", position, err)
 	}
+	return entry, nil
+}
+
+// parse reads an entry whose arguments may hold what Python's JSON has and encoding/json refuses, such as NaN. They stay as
+// they are.
+func parse(data []byte) (Entry, error) {
+	members, err := wire.SplitObject(data)
+	if err != nil {
+		return Entry{}, err
+	}
+	var args, kwargs json.RawMessage
+	rest := []byte{'{'}
+	for _, m := range members {
+		switch m.Name {
+		case "args":
+			args = m.Value
+		case "kwargs":
+			kwargs = m.Value
+		default:
+			if len(rest) > 1 {
+				rest = append(rest, ',')
+			}
+			rest = append(wire.AppendString(rest, m.Name), ':')
+			rest = append(rest, m.Value...)
+		}
+	}
+	entry := Entry{}
+	if err := json.Unmarshal(append(rest, '}'), &entry); err != nil {
+		return Entry{}, err
+	}
+	entry.Args, entry.Kwargs = args, kwargs
 	return entry, nil
 }
