@@ -67,6 +67,11 @@ func (d *definition) Queue() string { return d.queue }
 
 func (d *definition) definition() *definition { return d }
 
+// nilDefinition stands for an actor that is a nil pointer.
+func nilDefinition() *definition {
+	return &definition{err: fmt.Errorf("dramatiq: %w: it is nil", ErrInvalidActor)}
+}
+
 // NewActor declares an actor and its handler in one.
 func NewActor[In any](name string, handler func(ctx context.Context, in In) error, opts ...ActorOption) *Actor[In] {
 	return Declare[In](name, opts...).Handle(handler)
@@ -98,7 +103,9 @@ func newDefinition[In any](name string, hasResult bool, opts []ActorOption) *def
 		errs = append(errs, errors.New("name is empty"))
 	}
 	for _, opt := range opts {
-		if err := opt.applyActor(d); err != nil {
+		if opt == nil {
+			errs = append(errs, errNilOption)
+		} else if err := opt.applyActor(d); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -146,9 +153,9 @@ func (f *Func[In, Out]) Handle(handler func(ctx context.Context, in In) (Out, er
 		if err != nil {
 			return nil, err
 		}
-		raw, err := encodeResult(out)
+		raw, err := encodeValue(&out)
 		if err != nil {
-			return nil, fmt.Errorf("dramatiq: result of actor %q %w: %w", d.name, ErrEncode, err)
+			return nil, fmt.Errorf("dramatiq: result of actor %q: %w", d.name, err)
 		}
 		return raw, nil
 	}
@@ -156,20 +163,30 @@ func (f *Func[In, Out]) Handle(handler func(ctx context.Context, in In) (Out, er
 }
 
 // Name implements AnyActor.
-func (a *Actor[In]) Name() string { return a.def.name }
+func (a *Actor[In]) Name() string { return a.definition().name }
 
 // Queue implements AnyActor.
-func (a *Actor[In]) Queue() string { return a.def.queue }
+func (a *Actor[In]) Queue() string { return a.definition().queue }
 
-func (a *Actor[In]) definition() *definition { return a.def }
+func (a *Actor[In]) definition() *definition {
+	if a == nil {
+		return nilDefinition()
+	}
+	return a.def
+}
 
 // Name implements AnyActor.
-func (f *Func[In, Out]) Name() string { return f.def.name }
+func (f *Func[In, Out]) Name() string { return f.definition().name }
 
 // Queue implements AnyActor.
-func (f *Func[In, Out]) Queue() string { return f.def.queue }
+func (f *Func[In, Out]) Queue() string { return f.definition().queue }
 
-func (f *Func[In, Out]) definition() *definition { return f.def }
+func (f *Func[In, Out]) definition() *definition {
+	if f == nil {
+		return nilDefinition()
+	}
+	return f.def
+}
 
 // Message builds a message without sending it. What is wrong with it is reported by whatever sends it.
 func (a *Actor[In]) Message(in In, opts ...SendOption) Message[None] {

@@ -73,6 +73,9 @@ func newArgsPlan[In any]() (*argsPlan, error) {
 	case RawArgs:
 		return &argsPlan{kind: argsRaw}, nil
 	case interface{ isArg() }:
+		if t.Kind() == reflect.Pointer {
+			return nil, fmt.Errorf("argument type %v is a pointer; use %v", t, t.Elem())
+		}
 		return &argsPlan{kind: argsWrapped}, nil
 	}
 	if !isPlainStruct(t) {
@@ -82,41 +85,68 @@ func newArgsPlan[In any]() (*argsPlan, error) {
 		t = t.Elem()
 	}
 	p := &argsPlan{kind: argsStruct}
-	for _, f := range reflect.VisibleFields(t) {
-		name, ok := fieldName(f)
-		if !ok {
-			continue
-		}
-		if slices.Contains(p.fields, name) {
-			return nil, fmt.Errorf("argument type %v has two fields with the JSON name %q", t, name)
+	for _, f := range jsonFields(t) {
+		if slices.Contains(p.fields, f.name) {
+			return nil, fmt.Errorf("argument type %v has two fields with the JSON name %q", t, f.name)
 		}
 		if len(p.fields) == 0 {
-			p.wholeObject = !holdsObject(f.Type)
+			p.wholeObject = !holdsObject(f.typ)
 		}
-		p.fields = append(p.fields, name)
+		p.fields = append(p.fields, f.name)
 	}
 	return p, nil
 }
 
-// fieldName returns the JSON name of a struct field, as encoding/json has it; ok is false where it has none.
-func fieldName(f reflect.StructField) (name string, ok bool) {
-	name, _, _ = strings.Cut(f.Tag.Get("json"), ",")
-	switch {
-	case f.Tag.Get("json") == "-", !f.IsExported():
-		return "", false
-	case f.Anonymous && name == "":
-		t := f.Type
-		if t.Kind() == reflect.Pointer {
-			t = t.Elem()
+// jsonField is a field of a struct as encoding/json sees it.
+type jsonField struct {
+	name  string
+	typ   reflect.Type
+	index []int
+}
+
+// jsonFields returns the fields of a struct in their order, those of embedded structs in the place of these.
+func jsonFields(t reflect.Type) []jsonField {
+	var fields []jsonField
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, tagged, ok := fieldName(f)
+		if !ok {
+			continue
 		}
-		if t.Kind() == reflect.Struct {
-			return "", false // its fields are promoted
+		inner := f.Type
+		if inner.Kind() == reflect.Pointer {
+			inner = inner.Elem()
+		}
+		switch {
+		case f.Anonymous && !tagged && inner.Kind() == reflect.Struct:
+			for _, promoted := range jsonFields(inner) {
+				promoted.index = append([]int{i}, promoted.index...)
+				fields = append(fields, promoted)
+			}
+		case f.IsExported():
+			fields = append(fields, jsonField{name, f.Type, []int{i}})
 		}
 	}
-	if name == "" {
-		name = f.Name
+	// A field hides those of the same name that are embedded more deeply.
+	depth := map[string]int{}
+	for _, f := range fields {
+		if d, seen := depth[f.name]; !seen || len(f.index) < d {
+			depth[f.name] = len(f.index)
+		}
 	}
-	return name, true
+	return slices.DeleteFunc(fields, func(f jsonField) bool { return len(f.index) > depth[f.name] })
+}
+
+// fieldName returns a field's name in JSON and whether it comes from a tag; ok is false where it is left out.
+func fieldName(f reflect.StructField) (name string, tagged, ok bool) {
+	tag := f.Tag.Get("json")
+	if tag == "-" {
+		return "", false, false
+	}
+	if name, _, _ = strings.Cut(tag, ","); name != "" {
+		return name, true, true
+	}
+	return f.Name, false, true
 }
 
 // isPlainStruct is true for structs, and pointers to them, that encoding/json turns into an object of their fields.
@@ -189,11 +219,11 @@ func encodeArgs[In any](env *wire.Envelope, p *argsPlan, in In, positional bool)
 	case argsRaw:
 		return encodeRawArgs(env, any(in).(RawArgs))
 	case argsStruct:
-		raw, err := json.Marshal(in)
+		raw, err := encodeValue(&in)
 		if err != nil {
-			return fmt.Errorf("%w: %w", ErrEncode, err)
+			return err
 		}
-		if len(raw) == 0 || raw[0] != '{' {
+		if raw[0] != '{' {
 			return fmt.Errorf("%w: a struct must not be nil", ErrEncode)
 		}
 		if !positional {
@@ -202,14 +232,14 @@ func encodeArgs[In any](env *wire.Envelope, p *argsPlan, in In, positional bool)
 		}
 		return encodePositional(env, p, raw)
 	case argsWrapped:
-		raw, err := encodeValue(reflect.ValueOf(in).Field(0).Interface())
+		raw, err := encodeValue(reflect.ValueOf(&in).Elem().Field(0).Addr().Interface())
 		if err != nil {
 			return err
 		}
 		env.Args = wrapArray(raw)
 		return nil
 	default:
-		raw, err := encodeValue(in)
+		raw, err := encodeValue(&in)
 		if err != nil {
 			return err
 		}
@@ -258,24 +288,20 @@ func wrapArray(raw json.RawMessage) json.RawMessage {
 	return append(out, ']')
 }
 
-// encodeResult encodes a result. Raw JSON is kept byte for byte, NaN and the infinities included.
-func encodeResult(out any) (json.RawMessage, error) {
-	switch out := out.(type) {
-	case None:
-		return json.RawMessage("null"), nil
-	case json.RawMessage:
-		if out == nil {
-			return json.RawMessage("null"), nil
-		}
-		return out, wire.Check(out)
-	default:
-		return json.Marshal(out)
-	}
-}
-
-// encodeValue encodes one argument. Raw JSON is kept byte for byte, NaN and the infinities included.
+// encodeValue encodes the argument or result that in points to. Raw JSON is kept byte for byte, NaN and the infinities
+// included.
 func encodeValue(in any) (json.RawMessage, error) {
-	raw, err := encodeResult(in)
+	var raw json.RawMessage
+	var err error
+	switch in := in.(type) {
+	case *None:
+		raw = json.RawMessage("null")
+	case *json.RawMessage:
+		raw = orEmpty(*in, "null")
+		err = wire.Check(raw)
+	default:
+		raw, err = json.Marshal(in)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrEncode, err)
 	}

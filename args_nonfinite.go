@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"slices"
 
 	"github.com/dramatiq-go/dramatiq/wire"
 )
@@ -33,9 +34,8 @@ func decodeValue(raw json.RawMessage, target any) error {
 	if !hasNonFinite(raw) {
 		return json.Unmarshal(raw, target)
 	}
-	if m, ok := target.(*json.RawMessage); ok {
-		*m = bytes.Clone(raw)
-		return nil
+	if u, ok := target.(json.Unmarshaler); ok { // json.RawMessage, for one
+		return u.UnmarshalJSON(raw)
 	}
 	return decodeNonFinite(raw, reflect.ValueOf(target).Elem())
 }
@@ -133,22 +133,22 @@ func decodeMembers(raw json.RawMessage, v reflect.Value) error {
 
 // fieldNamed returns the field of a struct with a JSON name, making embedded structs that are nil.
 func fieldNamed(v reflect.Value, name string) (reflect.Value, bool) {
-	for _, f := range reflect.VisibleFields(v.Type()) {
-		if n, ok := fieldName(f); !ok || n != name {
-			continue
-		}
-		for _, x := range f.Index[:len(f.Index)-1] {
-			if v = v.Field(x); v.Kind() == reflect.Pointer {
-				if v.IsNil() {
-					if !v.CanSet() {
-						return v, false
-					}
-					v.Set(reflect.New(v.Type().Elem()))
-				}
-				v = v.Elem()
-			}
-		}
-		return v.Field(f.Index[len(f.Index)-1]), true
+	fields := jsonFields(v.Type())
+	at := slices.IndexFunc(fields, func(f jsonField) bool { return f.name == name })
+	if at < 0 {
+		return v, false
 	}
-	return v, false
+	index := fields[at].index
+	for _, x := range index[:len(index)-1] {
+		if v = v.Field(x); v.Kind() == reflect.Pointer {
+			if v.IsNil() {
+				if !v.CanSet() {
+					return v, false
+				}
+				v.Set(reflect.New(v.Type().Elem()))
+			}
+			v = v.Elem()
+		}
+	}
+	return v.Field(index[len(index)-1]), true
 }

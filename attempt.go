@@ -38,8 +38,8 @@ type Attempt struct {
 	result    json.RawMessage
 	failed    bool
 	death     driver.Death
-	followUps []Outgoing
-	stored    []driver.Message // of the follow-ups
+	followUps followUpList // of hooks
+	sent      followUpList // of the handler, whose failure takes them back
 	values    map[any]any
 }
 
@@ -135,9 +135,19 @@ func (a *Attempt) FollowUp(ctx context.Context, out Outgoing) error {
 	if a.settled {
 		return fmt.Errorf("dramatiq: follow-up to actor %q: %w", out.Message.Actor, ErrFinished)
 	}
-	a.followUps = append(a.followUps, out)
-	a.stored = append(a.stored, m)
+	a.followUps.add(out, m)
 	return nil
+}
+
+// followUpList is what is to be stored with a settlement, as hooks and as the driver see it.
+type followUpList struct {
+	outs   []Outgoing
+	stored []driver.Message
+}
+
+func (l *followUpList) add(out Outgoing, m driver.Message) {
+	l.outs = append(l.outs, out)
+	l.stored = append(l.stored, m)
 }
 
 // Abandon gives up on a handler that does not return: the attempt ends now with err, hooks run and the message is settled,
@@ -178,21 +188,24 @@ func (a *Attempt) finish(result json.RawMessage, err error) bool {
 	return true
 }
 
-// settlement fixes what follows from the attempt.
+// settlement fixes what follows from the attempt. What the handler has sent goes with success alone.
 func (a *Attempt) settlement(outcome driver.Outcome) driver.Settlement {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.settled = true
 	s := driver.Settlement{Delivery: &a.delivery, Outcome: outcome}
-	switch outcome {
-	case driver.Requeue:
-		a.followUps = nil
-	case driver.Reject:
-		s.Death = a.death
-		s.FollowUps = a.stored
-	default:
-		s.FollowUps = a.stored
+	if outcome == driver.Requeue {
+		a.followUps = followUpList{}
+		return s
 	}
+	if outcome == driver.Ack && a.err == nil {
+		a.followUps.outs = append(a.followUps.outs, a.sent.outs...)
+		a.followUps.stored = append(a.followUps.stored, a.sent.stored...)
+	}
+	if outcome == driver.Reject {
+		s.Death = a.death
+	}
+	s.FollowUps = a.followUps.stored
 	return s
 }
 
@@ -301,23 +314,19 @@ func (f followUps) Send(ctx context.Context, messages ...AnyMessage) error {
 	return sendResult(errs)
 }
 
-// fromHandler is FollowUp for the handler itself, which is over when it has returned, and whose failure takes back what it
-// has sent.
+// fromHandler is FollowUp for the handler itself, which is over when it has returned.
 func (a *Attempt) fromHandler(ctx context.Context, out Outgoing) error {
-	a.mu.Lock()
-	finished := a.finished
-	a.mu.Unlock()
-	if finished {
-		return fmt.Errorf("dramatiq: follow-up to actor %q: %w", out.Message.Actor, ErrFinished)
+	m, err := a.worker.broker.admitFollowUp(ctx, &out)
+	if err != nil {
+		return sendError(&out, err)
 	}
-	return a.FollowUp(ctx, out)
-}
-
-// dropFollowUps takes back what a failed handler has sent.
-func (a *Attempt) dropFollowUps() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.followUps, a.stored = nil, nil
+	if a.finished {
+		return fmt.Errorf("dramatiq: follow-up to actor %q: %w", out.Message.Actor, ErrFinished)
+	}
+	a.sent.add(out, m)
+	return nil
 }
 
 // isInterrupt reports whether err is how a handler returns when its context was cancelled with cause.

@@ -90,4 +90,3 @@ func enqueueMany(b *testing.B, broker *dramatiq.Broker, actor *dramatiq.Actor[be
 		n -= len(ins)
 	}
 }
-

@@ -17,6 +17,9 @@ import (
 // DefaultMaxMessageBytes is the largest message that is sent or run unless BrokerConfig says otherwise: 16 MiB.
 const DefaultMaxMessageBytes = 16 << 20
 
+// maxKnownActors is how many declarations a broker remembers to have checked.
+const maxKnownActors = 10_000
+
 // BrokerConfig configures a Broker. The zero value is what most programs want.
 type BrokerConfig struct {
 	// Middleware replaces DefaultMiddleware; append to that to add to it.
@@ -43,6 +46,7 @@ type Broker struct {
 
 	mu     sync.RWMutex           // guards below
 	actors map[*definition]error  // what was found wrong with each, nil for good ones
+	told   map[string]bool        // names of actors that DeclareActor hooks have been told of
 	queues map[string]*queueState // declared, or being declared
 }
 
@@ -70,6 +74,7 @@ func NewBroker(d driver.Driver, cfg BrokerConfig) (*Broker, error) {
 		max:     cmp.Or(cfg.MaxMessageBytes, DefaultMaxMessageBytes),
 		log:     cmp.Or(cfg.Logger, slog.Default()),
 		actors:  map[*definition]error{},
+		told:    map[string]bool{},
 		queues:  map[string]*queueState{},
 	}
 	if b.encoder == nil {
@@ -141,6 +146,9 @@ type boundSender struct {
 }
 
 func (s *boundSender) Send(ctx context.Context, messages ...AnyMessage) error {
+	if s.broker == nil {
+		return fmt.Errorf("dramatiq: send: %w", ErrNoBroker)
+	}
 	return s.broker.send(ctx, messages, s.enqueuer.Enqueue)
 }
 
@@ -181,10 +189,18 @@ func (b *Broker) knowActor(ctx context.Context, d *definition) error {
 	err = b.hooks.check(d)
 	b.mu.Lock()
 	if _, known = b.actors[d]; !known {
+		if len(b.actors) >= maxKnownActors { // a program that declares an actor for each message must not fill the memory
+			clear(b.actors)
+			clear(b.told)
+		}
 		b.actors[d] = err
 	}
+	tell := err == nil && !b.told[d.name] // a contract and its bound forms are one actor
+	if tell {
+		b.told[d.name] = true
+	}
 	b.mu.Unlock()
-	if !known && err == nil {
+	if tell {
 		emit(ctx, b.log, b.hooks.declareActor, AnyActor(d), ActorDeclarer.DeclareActor)
 	}
 	return err

@@ -70,7 +70,11 @@ func newMessage[In any](d *definition, in In, opts []SendOption) *message {
 		return m
 	}
 	for _, opt := range opts {
-		if err := opt.applySend(m); err != nil {
+		err := errNilOption
+		if opt != nil {
+			err = opt.applySend(m)
+		}
+		if err != nil {
 			m.err = fmt.Errorf("dramatiq: message to actor %q: %w", d.name, err)
 			return m
 		}
@@ -133,5 +137,9 @@ func sendMany[M AnyMessage](ctx context.Context, s Sender, messages []M) error {
 	for i, m := range messages {
 		all[i] = m
 	}
-	return s.Send(ctx, all...)
+	err := s.Send(ctx, all...)
+	if err != nil && len(all) == 1 {
+		err = &SendError{Errs: []error{err}} // the same form for any number
+	}
+	return err
 }

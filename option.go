@@ -74,6 +74,8 @@ func (k *OptionKey[T]) From(a *Attempt) (value T, ok bool) {
 	return value, ok
 }
 
+var errNilOption = fmt.Errorf("%w: it is nil", ErrInvalidOption)
+
 // option is the ordinary kind of option: a name, a value in Go for the actor, and one on the wire for the message.
 type option struct {
 	name  string

@@ -231,7 +231,8 @@ func (w *Worker) Start(ctx context.Context) error {
 		}
 	}
 	for _, h := range w.broker.hooks.beforeBoot {
-		if err := guard(ctx, w.log, h, w, BeforeWorkerBooter.BeforeWorkerBoot); err != nil {
+		err := guard(ctx, w.log, h, w, BeforeWorkerBooter.BeforeWorkerBoot)
+		if err != nil && !errors.Is(err, errHookPanicked) {
 			return fmt.Errorf("dramatiq: start worker: middleware %T: %w", h, err)
 		}
 	}

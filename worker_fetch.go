@@ -168,7 +168,7 @@ func (w *Worker) hold(ctx context.Context, a *Attempt) bool {
 		}
 		return false
 	}
-	due := time.UnixMilli(int64(min(max(ms, 0), 1<<53)))
+	due := time.UnixMicro(int64(math.Ceil(min(max(ms, 0), 1<<52) * 1000)))
 	if math.IsNaN(ms) || !due.After(time.Now()) {
 		return false
 	}

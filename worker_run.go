@@ -1,7 +1,6 @@
 package dramatiq
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,7 +13,7 @@ import (
 
 // run takes one attempt from its start to its settlement.
 func (w *Worker) run(s *slot, a *Attempt) {
-	ctx := attemptContext{w.handlers, a}
+	var ctx context.Context = attemptContext{w.handlers, a}
 	if err := w.consumer.Begin(w.handlers, &a.delivery); err != nil {
 		if errors.Is(err, driver.ErrNotHeld) {
 			a.Logger().LogAttrs(ctx, slog.LevelWarn, "message was taken over by another worker before it began")
@@ -43,9 +42,12 @@ func (w *Worker) run(s *slot, a *Attempt) {
 	}
 }
 
+// errGoexit is the error of an attempt until its handler has returned or panicked.
+var errGoexit = errors.New("handler ended its goroutine with runtime.Goexit")
+
 // process calls the handler, with what middleware has wrapped around it.
 func (w *Worker) process(ctx context.Context, a *Attempt) {
-	err := errors.New("handler ended its goroutine with runtime.Goexit")
+	err := errGoexit
 	defer func() {
 		if value := recover(); value != nil {
 			err = newPanicError(value)
@@ -81,7 +83,6 @@ func (w *Worker) skip(ctx context.Context, a *Attempt, err error) {
 func (w *Worker) complete(ctx context.Context, a *Attempt) {
 	err := a.Err()
 	if err != nil {
-		a.dropFollowUps()
 		if w.stoppingHard() && isInterrupt(w.handlers, err, ErrShutdown) {
 			a.Logger().LogAttrs(ctx, slog.LevelWarn, "message was interrupted by the shutdown; handing it back")
 			a.SetErr(interrupted(w.handlers, err, ErrShutdown))
@@ -112,13 +113,14 @@ func (w *Worker) settle(ctx context.Context, a *Attempt) {
 }
 
 // deathBody returns what a dead letter keeps instead of the delivered body: the envelope with the counters of its last
-// attempt. It is nil where nothing has changed, and for what is no envelope.
+// attempt. It is nil where nothing has been counted, and for what is no envelope.
 func (w *Worker) deathBody(a *Attempt) []byte {
-	if a.Message().ID == "" {
+	env := a.Message()
+	if retries, _ := env.Options.Int(optionRetries); env.ID == "" || int(retries) < a.number {
 		return nil
 	}
-	body, err := w.broker.encoder.Append(nil, a.Message())
-	if err != nil || bytes.Equal(body, a.delivery.Body) {
+	body, err := w.broker.encoder.Append(nil, env)
+	if err != nil {
 		return nil
 	}
 	return body
@@ -127,8 +129,8 @@ func (w *Worker) deathBody(a *Attempt) []byte {
 // settled is told that an attempt's settlement has been stored.
 func (w *Worker) settled(ctx context.Context, a *Attempt, outcome driver.Outcome) {
 	h := w.broker.hooks
-	for i := range a.followUps {
-		emit(ctx, w.log, h.afterEnqueue, &a.followUps[i], AfterEnqueuer.AfterEnqueue)
+	for i := range a.followUps.outs {
+		emit(ctx, w.log, h.afterEnqueue, &a.followUps.outs[i], AfterEnqueuer.AfterEnqueue)
 	}
 	switch outcome {
 	case driver.Ack:

@@ -105,7 +105,7 @@ func (p *program) runWorker(ctx context.Context, f *workerFlags) (err error) {
 	}
 	defer func() { err = errors.Join(err, app.close(ctx)) }()
 	cfg := f.config(app, p.log)
-	worker, err := dramatiq.NewWorker(app.Broker, app.Actors, cfg) //nolint:contextcheck // it only checks declarations
+	worker, err := dramatiq.NewWorker(app.Broker, app.Actors, cfg)
 	if err != nil {
 		return err
 	}

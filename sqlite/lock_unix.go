@@ -61,8 +61,11 @@ func (l *lockFile) remove() {
 	})
 }
 
-// drop lets go of the lock as the death of the process would.
+// drop lets go of the lock as the death of the process would. It may be called on nil and more than once.
 func (l *lockFile) drop() {
+	if l == nil {
+		return
+	}
 	l.once.Do(func() {
 		_ = l.f.Close() // nothing was written
 	})

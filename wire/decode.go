@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -59,12 +60,16 @@ type found struct {
 }
 
 func (d *decoding) member(pos int, quoted, value []byte) error {
-	name, err := unquote(quoted)
-	if err != nil {
-		return err
+	name := quoted[1 : len(quoted)-1]
+	if bytes.IndexByte(name, '\\') >= 0 {
+		text, err := unquote(quoted)
+		if err != nil {
+			return err
+		}
+		name = []byte(text)
 	}
 	f := found{value, pos}
-	switch name {
+	switch string(name) {
 	case memberQueue:
 		d.queue = f
 	case memberActor:

@@ -245,8 +245,10 @@ func TestSplitArray(t *testing.T) {
 	}{
 		{"[]", []string{}},
 		{" [ \t\r\n] ", []string{}},
-		{`[1,"a,]",[2,3],{"x":[4]},null,true,false,NaN,-Infinity,-0.0e+1]`,
-			[]string{"1", `"a,]"`, "[2,3]", `{"x":[4]}`, "null", "true", "false", "NaN", "-Infinity", "-0.0e+1"}},
+		{
+			`[1,"a,]",[2,3],{"x":[4]},null,true,false,NaN,-Infinity,-0.0e+1]`,
+			[]string{"1", `"a,]"`, "[2,3]", `{"x":[4]}`, "null", "true", "false", "NaN", "-Infinity", "-0.0e+1"},
+		},
 		{"[ 1 , [ 2 ] ]", []string{"1", "[ 2 ]"}},
 		{"", nil},
 		{"null", nil},
@@ -329,7 +331,7 @@ func TestCheck(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{
-		"", " ", "1 2", "01", "+1", ".5", "1.", "1e", "1e+", "-", "-NaN", "-nan", "nan", "Inf", "Infinit", "nul", "nulll", "True", "'a'", "[1,]",
+		"", " ", "1 2", "01", "+1", ".5", "1.", "1e", "1e+", "-", "-NaN", "-nan", "nan", "Inf", "Infinite", "nul", "nulll", "True", "'a'", "[1,]",
 		`"a`, `"\u12"`, `"\x41"`, `"\`, "\"\x1f\"", "\"\xff\"", "1\x00", "\ufeff1", "//", "1,", "0x1", "1_0", "--1", "\u00a01",
 	} {
 		if err := wire.Check(json.RawMessage(bad)); !errors.Is(err, wire.ErrUndecodable) {

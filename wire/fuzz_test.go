@@ -106,28 +106,43 @@ func FuzzDecode(f *testing.F) {
 	f.Add(envelope("options", `{"\ud800":1,"\ud801":2,"\ud800":3}`, "args", `"a\ud83d\ude00\ud83d"`))
 	f.Add(envelope("kwargs", "NaN", "message_timestamp", "-Infinity", "message_id", "NaN"))
 	f.Add([]byte(`[1-Infinity]`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		before := string(data)
-		want, options, ok := acceptable(data)
-		e, err := wire.JSON{}.Decode(data)
-		if (err == nil) != ok {
-			t.Fatalf("error %v, but encoding/json says %t", err, ok)
-		}
-		if string(data) != before {
-			t.Fatalf("the input was changed to %q", data)
-		}
-		if err != nil {
-			if !errors.Is(err, wire.ErrUndecodable) || e != nil {
-				t.Fatalf("%+v, %v", e, err)
-			}
-			return
-		}
-		if e.Queue != want.Queue || e.Actor != want.Actor || want.ID != "" && e.ID != want.ID || e.ID == "" {
-			t.Fatalf("it is %+v, want %+v", e, want)
-		}
-		checkOptions(t, e, options)
-		checkRoundTrip(t, e)
+	f.Fuzz(checkDecode)
+}
+
+// FuzzDecode_Members has the fuzzer change members only, so that most of what it tries is deep inside an envelope.
+func FuzzDecode_Members(f *testing.F) {
+	f.Add("[1]", "{}", "{}", `"m1"`, "1")
+	f.Add(`"a\ud83d"`, "null", `{"\ud800":NaN,"a":-Infinity}`, "1.5e3", "-1e400")
+	f.Add(`{"\ud800":1,"a":2,"\ud800":3}`, `{"a":1,"a":[{}]}`, `{"x" : "\u00e9\n"}`, "null", "1.7672256e12")
+	f.Add("NaN", "Infinity", "-Infinity", "NaN", "NaN")
+	f.Fuzz(func(t *testing.T, args, kwargs, options, id, timestamp string) {
+		checkDecode(t, envelope("args", args, "kwargs", kwargs, "options", options, "message_id", id, "message_timestamp", timestamp))
 	})
+}
+
+// checkDecode holds one decoding against encoding/json.
+func checkDecode(t *testing.T, data []byte) {
+	t.Helper()
+	before := string(data)
+	want, options, ok := acceptable(data)
+	e, err := wire.JSON{}.Decode(data)
+	if (err == nil) != ok {
+		t.Fatalf("error %v, but encoding/json says %t", err, ok)
+	}
+	if string(data) != before {
+		t.Fatalf("the input was changed to %q", data)
+	}
+	if err != nil {
+		if !errors.Is(err, wire.ErrUndecodable) || e != nil {
+			t.Fatalf("%+v, %v", e, err)
+		}
+		return
+	}
+	if e.Queue != want.Queue || e.Actor != want.Actor || want.ID != "" && e.ID != want.ID || e.ID == "" {
+		t.Fatalf("it is %+v, want %+v", e, want)
+	}
+	checkOptions(t, e, options)
+	checkRoundTrip(t, e)
 }
 
 // checkOptions compares with what encoding/json has found.

@@ -271,6 +271,28 @@ func TestFile_brokenLines(t *testing.T) {
 	}
 }
 
+func TestFile_argumentsThatOnlyPythonReads(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "ledger")
+	file, err := ledger.OpenFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = file.Close() })
+	const args = `[NaN, -Infinity, 123456789012345678901234567890, "\ud800"]`
+	line := `{"actor":"note","message_id":"m","pid":7,"args":` + args + `,"kwargs":{"k": Infinity},"outcome":"ok","end_ms":3}`
+	if err := os.WriteFile(path, []byte(line+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	want := ledger.Entry{
+		Actor: "note", MessageID: "m", PID: 7, Outcome: ledger.OK, EndMS: 3,
+		Args: json.RawMessage(args), Kwargs: json.RawMessage(`{"k": Infinity}`),
+	}
+	if got := entriesOf(t, file); len(got) != 1 || !reflect.DeepEqual(got[0], want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
 func TestNewRedis_badURL(t *testing.T) {
 	t.Parallel()
 	if _, err := ledger.NewRedis("ftp://nowhere", ""); err == nil {

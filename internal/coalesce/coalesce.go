@@ -35,7 +35,16 @@ type call[T any] struct {
 	items []T
 	bytes int
 	errs  []error
+	panic any // what Do panicked with
 	done  chan struct{}
+}
+
+// result returns how a call fared. A panic of the round trip is that of each of its callers.
+func (c *call[T]) result() []error {
+	if c.panic != nil {
+		panic(c.panic)
+	}
+	return c.errs
 }
 
 // New returns a group.
@@ -54,9 +63,8 @@ func (g *Group[T]) Do(ctx context.Context, items []T) []error {
 	if !g.busy {
 		g.busy = true
 		g.mu.Unlock()
-		errs := g.cfg.Do(ctx, items)
-		g.next()
-		return errs
+		defer g.next()
+		return g.cfg.Do(ctx, items)
 	}
 	for _, item := range items {
 		c.bytes += g.cfg.Size(item)
@@ -67,7 +75,7 @@ func (g *Group[T]) Do(ctx context.Context, items []T) []error {
 
 	select {
 	case <-c.done:
-		return c.errs
+		return c.result()
 	case <-ctx.Done():
 	}
 	if g.withdraw(c) {
@@ -75,7 +83,7 @@ func (g *Group[T]) Do(ctx context.Context, items []T) []error {
 	}
 	select {
 	case <-c.done:
-		return c.errs
+		return c.result()
 	default:
 		return failed(fmt.Errorf("%w: %w", g.cfg.Unknown, ctx.Err()), len(items))
 	}
@@ -140,7 +148,22 @@ func (g *Group[T]) fly(batch []*call[T]) {
 			items = append(items, c.items...)
 		}
 	}
-	errs := g.cfg.Do(ctx, items)
+	var errs []error
+	panicked := any("coalesce: round trip ended its goroutine")
+	defer func() {
+		if panicked == nil {
+			return
+		}
+		if value := recover(); value != nil {
+			panicked = value
+		}
+		for _, c := range batch {
+			c.panic = panicked
+			close(c.done)
+		}
+	}()
+	errs = g.cfg.Do(ctx, items)
+	panicked = nil
 	for _, c := range batch {
 		if errs != nil {
 			c.errs, errs = errs[:len(c.items):len(c.items)], errs[len(c.items):]
