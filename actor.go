@@ -232,6 +232,14 @@ func (f *Func[In, Out]) SendMany(ctx context.Context, s Sender, ins []In, opts .
 	return jobs, sendMany(ctx, s, jobs)
 }
 
+// Bind returns the arguments of a message as the handler would get them. Its errors wrap ErrArguments.
+func (a *Actor[In]) Bind(env *Envelope) (In, error) { return bindArgs[In](a.definition().plan, env) }
+
+// Bind returns the arguments of a message as the handler would get them. Its errors wrap ErrArguments.
+func (f *Func[In, Out]) Bind(env *Envelope) (In, error) {
+	return bindArgs[In](f.definition().plan, env)
+}
+
 // Call runs the handler here and now, without a broker or middleware. Arguments and result are encoded and decoded on the
 // way, so that it takes what a worker would take.
 func (a *Actor[In]) Call(ctx context.Context, in In) error {

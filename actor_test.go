@@ -186,7 +186,7 @@ func nobodyPanics(t *testing.T, what string) {
 	}
 }
 
-func TestBug_Actor_TypedNil(t *testing.T) {
+func TestActor_TypedNil(t *testing.T) {
 	t.Parallel()
 	var a *dramatiq.Actor[int]
 	var f *dramatiq.Func[int, int]
@@ -206,7 +206,7 @@ func TestBug_Actor_TypedNil(t *testing.T) {
 	})
 }
 
-func TestBug_Actor_NilOption(t *testing.T) {
+func TestActor_NilOption(t *testing.T) {
 	t.Parallel()
 	b, _ := newTestBroker(t)
 	t.Run("of an actor", func(t *testing.T) {

@@ -310,6 +310,9 @@ func encodeValue(in any) (json.RawMessage, error) {
 
 // bindArgs makes a handler's argument of a message's. Its errors wrap ErrArguments.
 func bindArgs[In any](p *argsPlan, env *wire.Envelope) (in In, err error) {
+	if p == nil { // of a declaration that is wrong
+		return in, fmt.Errorf("dramatiq: %w: %w", ErrArguments, ErrInvalidActor)
+	}
 	if err := p.bind(&in, env); err != nil {
 		return in, fmt.Errorf("dramatiq: %w: %w", ErrArguments, err)
 	}

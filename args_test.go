@@ -338,7 +338,7 @@ func TestArgs_AwkwardNumbers(t *testing.T) {
 	t.Run("long integer as int", refuses[int](`[`+long+`]`, ``, long))
 }
 
-func TestBug_Args_EmbeddedUnderAName(t *testing.T) {
+func TestArgs_EmbeddedUnderAName(t *testing.T) {
 	t.Parallel()
 	type in struct {
 		InBase `json:"base"` // so it is one field, whose members are not promoted
@@ -356,7 +356,7 @@ func TestBug_Args_EmbeddedUnderAName(t *testing.T) {
 	})
 }
 
-func TestBug_Args_EmbeddedAndLeftOut(t *testing.T) {
+func TestArgs_EmbeddedAndLeftOut(t *testing.T) {
 	t.Parallel()
 	type in struct {
 		InBase `json:"-"`
@@ -375,7 +375,7 @@ func (e *inExact) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-func TestBug_Args_UnmarshalersGetWhatIsNotFinite(t *testing.T) {
+func TestArgs_UnmarshalersGetWhatIsNotFinite(t *testing.T) {
 	t.Parallel()
 	t.Run("finite", gets(`[{"a":1}]`, ``, inExact{"raw": `{"a":1}`}))
 	t.Run("not finite", gets(`[{"a":NaN}]`, ``, inExact{"raw": `{"a":NaN}`}))
@@ -388,14 +388,14 @@ func (c *inCents) MarshalJSON() ([]byte, error) { return fmt.Appendf(nil, "%d", 
 
 func (c *inCents) UnmarshalJSON(raw []byte) error { return json.Unmarshal(raw, &c.cents) }
 
-func TestBug_Args_MarshalersWithPointerReceivers(t *testing.T) {
+func TestArgs_MarshalersWithPointerReceivers(t *testing.T) {
 	t.Parallel()
 	if m := dramatiq.Declare[inCents]("a").Message(inCents{995}); m.Err() != nil || string(m.Envelope().Args) != `[995]` {
 		t.Errorf("args %s, error %v; want [995]", m.Envelope().Args, m.Err())
 	}
 }
 
-func TestBug_Args_PointerToArg(t *testing.T) {
+func TestArgs_PointerToArg(t *testing.T) {
 	t.Parallel()
 	defer func() {
 		if value := recover(); value != nil {

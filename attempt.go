@@ -122,6 +122,13 @@ func (a *Attempt) Failed() bool {
 	return a.failed
 }
 
+// Death returns why the message is dead-lettered; both are empty unless it was marked as failed.
+func (a *Attempt) Death() (reason, detail string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.death.Reason, a.death.Detail
+}
+
 // FollowUp sends a message together with this one's settlement: it is stored if and when this message is acknowledged or
 // dead-lettered, on most brokers in the same atomic step, and not at all if another worker has taken this message over.
 // Enqueue hooks run now, except AfterEnqueue, which runs when it was stored.

@@ -241,9 +241,13 @@ func TestBroker_HookOrder(t *testing.T) {
 			"Z after process: <nil> false", "A after process: <nil> false",
 			"A before ack", "Z before ack", "Z after ack", "A after ack")
 
+		// The worker runs what follows while Send is still calling its after hooks.
+		ofWorker := func(events []string) []string {
+			return slices.DeleteFunc(events, func(e string) bool { return strings.HasSuffix(e, "after enqueue") })
+		}
 		mustSend(t, b, fatal, 1)
 		synctest.Wait()
-		events := log.take(&log.messages)
+		events := ofWorker(log.take(&log.messages))
 		at := slices.Index(events, "Z after process: boom false")
 		wantEvents(t, "what is not retried", events[max(at, 0):],
 			"Z after process: boom false", "A after process: boom true",
@@ -251,7 +255,7 @@ func TestBroker_HookOrder(t *testing.T) {
 
 		mustSend(t, b, skipped, 1)
 		synctest.Wait()
-		events = log.take(&log.messages)
+		events = ofWorker(log.take(&log.messages))
 		at = slices.Index(events, "A before process")
 		wantEvents(t, "what is skipped", events[max(at, 0):],
 			"A before process", "Z after skip", "A after skip", "A before ack", "Z before ack", "Z after ack", "A after ack")
@@ -264,7 +268,7 @@ func TestBroker_HookOrder(t *testing.T) {
 }
 
 // An actor is told once, although its contract and its bound form are two values.
-func TestBug_Broker_DeclaresAnActorOnce(t *testing.T) {
+func TestBroker_DeclaresAnActorOnce(t *testing.T) {
 	t.Parallel()
 	log := &recording{}
 	b, _ := newTestBroker(t, &recorder{"A", log})
@@ -429,7 +433,7 @@ func TestBroker_PanickingHookIsLoggedAndLeftOut(t *testing.T) {
 	}
 }
 
-func TestBug_Broker_PanickingBootHookIsLoggedAndLeftOut(t *testing.T) {
+func TestBroker_PanickingBootHookIsLoggedAndLeftOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		if ran, _ := runWithPanickingHook(t, "BeforeWorkerBoot"); !ran {
 			t.Error("the message did not run")
@@ -653,7 +657,7 @@ type enqueuer func(messages []driver.Message) []error
 func (e enqueuer) Enqueue(_ context.Context, messages []driver.Message) []error { return e(messages) }
 
 // BrokerFrom gives nil where there is no handler, and whatever is sent through that is an error.
-func TestBug_Broker_UsingOfNil(t *testing.T) {
+func TestBroker_UsingOfNil(t *testing.T) {
 	t.Parallel()
 	defer nobodyPanics(t, "Send")
 	s := dramatiq.BrokerFrom(t.Context()).Using(memory.New(memory.Config{}))
@@ -741,7 +745,7 @@ func (fails) AfterProcess(_ context.Context, a *dramatiq.Attempt) {
 }
 
 // FollowUps are sent if the message succeeds, whoever makes it fail.
-func TestBug_FollowUps_OfAHandlerThatAHookFailed(t *testing.T) {
+func TestFollowUps_OfAHandlerThatAHookFailed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, store := newTestBroker(t, fails{})
 		next := dramatiq.Declare[int]("next", dramatiq.Queue("elsewhere"))

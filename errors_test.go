@@ -103,7 +103,7 @@ func TestSendError(t *testing.T) {
 }
 
 // SendMany says that its error tells which messages were not accepted, however many there were.
-func TestBug_SendMany_OfOne(t *testing.T) {
+func TestSendMany_OfOne(t *testing.T) {
 	t.Parallel()
 	b, _ := newTestBroker(t)
 	_, err := dramatiq.Declare[any]("a").SendMany(t.Context(), b, []any{func() {}})

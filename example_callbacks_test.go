@@ -2,24 +2,22 @@ package dramatiq_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log"
 
 	"github.com/dramatiq-go/dramatiq"
-	"github.com/dramatiq-go/dramatiq/wire"
 )
 
 // Charged is what a callback of OnSuccess takes: the message that has succeeded, and its result.
 type Charged struct {
-	Message json.RawMessage `json:"message"`
-	Receipt string          `json:"receipt"`
+	Message *dramatiq.Envelope `json:"message"`
+	Receipt string             `json:"receipt"`
 }
 
 // Declined is what a callback of OnFailure takes: the message that has failed, and why.
 type Declined struct {
-	Message json.RawMessage `json:"message"`
+	Message *dramatiq.Envelope `json:"message"`
 	Error   struct {
 		Type    string `json:"type"`
 		Message string `json:"message"`
@@ -30,11 +28,7 @@ type Declined struct {
 func ExampleOnSuccess() {
 	broker, work := openBroker()
 	charged := dramatiq.NewActor("charged", func(_ context.Context, c Charged) error {
-		message, err := wire.JSON{}.Decode(c.Message)
-		if err != nil {
-			return err
-		}
-		fmt.Printf("%s%s gave %s\n", message.Actor, message.Args, c.Receipt)
+		fmt.Printf("%s%s gave %s\n", c.Message.Actor, c.Message.Args, c.Receipt)
 		return nil
 	})
 	declined := dramatiq.NewActor("declined", func(_ context.Context, d Declined) error {

@@ -54,7 +54,10 @@ func (k *OptionKey[T]) Name() string { return k.name }
 // Of returns the option with a value.
 func (k *OptionKey[T]) Of(value T) Option {
 	o := option{name: k.name, shown: fmt.Sprintf("%s(%v)", k.name, value), value: value}
-	if k.check != nil {
+	switch {
+	case k.name == "" || reserved(k.name):
+		o.err = fmt.Errorf("the name %q is empty or reserved; choose another, such as one with a prefix of your own", k.name)
+	case k.check != nil:
 		o.err = k.check(value)
 	}
 	if o.err == nil {
@@ -75,6 +78,20 @@ func (k *OptionKey[T]) From(a *Attempt) (value T, ok bool) {
 }
 
 var errNilOption = fmt.Errorf("%w: it is nil", ErrInvalidOption)
+
+// reserved reports whether a name belongs to Dramatiq itself (protocol 1.7).
+func reserved(name string) bool {
+	switch name {
+	case optionETA, optionBrokerPriority, optionDelay, optionRetries, optionTraceback, optionRequeueTimestamp,
+		optionMaxRetries, optionMinBackoff, optionMaxBackoff, optionRetryWhen, optionThrows, optionRetryExhausted,
+		optionMaxAge, optionTimeLimit, optionNotifyShutdown, optionOnSuccess, optionOnFailure, optionPipeTarget,
+		optionPipeIgnore, "redis_message_id", "group_completion_uuid", "group_completion_callbacks", "store_results",
+		"result_ttl":
+		return true
+	default:
+		return false
+	}
+}
 
 // option is the ordinary kind of option: a name, a value in Go for the actor, and one on the wire for the message.
 type option struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/dramatiq-go/dramatiq/wire"
@@ -48,7 +49,7 @@ func continuePipeline(ctx context.Context, a *Attempt, raw json.RawMessage) erro
 	}
 	out := Outgoing{Message: next}
 	if ms, ok := next.Options.Int(optionDelay); ok {
-		out.Due = delayed(time.Duration(ms) * time.Millisecond)
+		out.Due = delayed(time.Duration(min(ms, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond)
 	}
 	return a.FollowUp(ctx, out)
 }

@@ -158,7 +158,8 @@ func (w *Worker) addActor(d *definition) error {
 		return err
 	}
 	if other, twice := w.actors[d.name]; twice && other != d {
-		return fmt.Errorf("dramatiq: %w %q: another actor of this worker has the same name", ErrInvalidActor, d.name)
+		return fmt.Errorf("dramatiq: %w %q: another actor of this worker has the same name; "+
+			"of an actor and the form that Handle returned only the latter belongs here", ErrInvalidActor, d.name)
 	}
 	w.actors[d.name] = d
 	return nil

@@ -53,7 +53,8 @@ func TestMain(m *testing.M) {
 func goworker(tb testing.TB) string {
 	tb.Helper()
 	built.once.Do(func() {
-		if built.dir, built.err = os.MkdirTemp("", "goworker"); built.err != nil {
+		built.dir, built.err = os.MkdirTemp("", "goworker") //nolint:usetesting // it outlives the test that comes first
+		if built.err != nil {
 			return
 		}
 		built.program = filepath.Join(built.dir, "goworker")

@@ -26,7 +26,7 @@ const shopEnv = "DRAMATIQ_SQLITE_TEST_SHOP"
 func TestProofSQLite_EnqueueTx(t *testing.T) {
 	if shop := os.Getenv(shopEnv); shop != "" {
 		path, prefix, _ := strings.Cut(shop, " ")
-		t.Fatal(keepShop(t.Context(), path, prefix))
+		t.Fatal(keepShop(path, prefix))
 	}
 	t.Parallel()
 	rounds := 15
@@ -118,7 +118,8 @@ func runShop(t *testing.T, path, prefix string, life time.Duration) []string {
 }
 
 // keepShop takes orders until it is killed.
-func keepShop(ctx context.Context, path, prefix string) error {
+func keepShop(path, prefix string) error {
+	ctx := context.Background()
 	d, err := Open("sqlite://" + path)
 	if err != nil {
 		return err

@@ -41,12 +41,13 @@ type sighting struct {
 type cleaner struct {
 	d         *Driver
 	sightings map[int64]sighting
+	looked    time.Time // when the last look began
 	thorough  time.Time // when to look for orphans, expired dead letters and garbage next
 }
 
 // clean looks every second, and every quarter of a shorter heartbeat timeout, until ctx ends.
 func (d *Driver) clean(ctx context.Context) {
-	every := min(recoveryLookEvery, d.cfg.HeartbeatTimeout/4)
+	every := d.lookEvery()
 	c := &cleaner{d: d, sightings: map[int64]sighting{}}
 	timer := time.NewTimer(rand.N(every/4 + 1)) // a new process is often there because an old one died
 	defer timer.Stop()
@@ -63,12 +64,18 @@ func (d *Driver) clean(ctx context.Context) {
 	}
 }
 
+func (d *Driver) lookEvery() time.Duration { return min(recoveryLookEvery, d.cfg.HeartbeatTimeout/4) }
+
 func (c *cleaner) look(ctx context.Context) error {
 	workers, err := c.d.workers(ctx)
 	if err != nil {
 		return err
 	}
 	now := time.Now()
+	if !c.looked.IsZero() && now.Sub(c.looked) > 2*c.d.lookEvery() {
+		clear(c.sightings) // we were stopped, or kept from writing as the others may have been
+	}
+	c.looked = now
 	seen := make(map[int64]sighting, len(workers))
 	for _, w := range workers {
 		s, ok := c.sightings[w.id]
@@ -80,7 +87,7 @@ func (c *cleaner) look(ctx context.Context) error {
 		if why == "" {
 			continue
 		}
-		err := c.recover(ctx, w, why)
+		err := c.recover(ctx, w, why, lock != nil)
 		if err == nil {
 			lock.remove()
 			if lock != nil {
@@ -137,11 +144,16 @@ func (d *Driver) workers(ctx context.Context) (workers []worker, err error) {
 	return workers, rows.Err()
 }
 
-// recover unclaims everything that a dead worker held, if its heartbeat is still the one that was judged.
-func (c *cleaner) recover(ctx context.Context, w worker, why string) error {
+// recover unclaims everything that a dead worker held, if its heartbeat is still the one that was judged. When somebody has
+// kept the file from being written meanwhile, a worker that is not gone for sure gets the time to renew its lease.
+func (c *cleaner) recover(ctx context.Context, w worker, why string, sure bool) error {
 	var messages int64
+	judged := time.Now()
 	err := c.d.writer.do(ctx, &op{count: 1, durable: true, wakes: true, run: func(tx *conn) error {
 		messages = 0
+		if !sure && time.Since(judged) > c.d.lookEvery() {
+			return nil
+		}
 		n, err := tx.exec("DELETE FROM dramatiq_workers WHERE id = ? AND heartbeat = ?", w.id, w.heartbeat)
 		if err != nil || n == 0 {
 			return err

@@ -6,6 +6,7 @@
 package wire
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,6 +48,20 @@ func (e *Envelope) Clone() *Envelope {
 	c := *e
 	c.Options = e.Options.Clone()
 	return &c
+}
+
+// MarshalJSON implements json.Marshaler, for envelopes as arguments. Package encoding/json refuses NaN and the infinities
+// inside.
+func (e *Envelope) MarshalJSON() ([]byte, error) { return JSON{}.Append(nil, e) }
+
+// UnmarshalJSON implements json.Unmarshaler, for envelopes as arguments, such as those of callbacks.
+func (e *Envelope) UnmarshalJSON(data []byte) error {
+	d, err := JSON{}.Decode(bytes.Clone(data))
+	if err != nil {
+		return err
+	}
+	*e = *d
+	return nil
 }
 
 // Encoder turns envelopes into the bytes that a broker stores, and back. All producers and workers of a queue must use

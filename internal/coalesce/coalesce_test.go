@@ -341,7 +341,7 @@ func TestGroup_Storm(t *testing.T) {
 }
 
 // A caller may survive the panic of a driver or an encoder, as HTTP handlers do. Others must not wait for it for ever.
-func TestBug_Group_PanicDoesNotBlockOthers(t *testing.T) {
+func TestGroup_PanicDoesNotBlockOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		panics := true
 		g := coalesce.New(coalesce.Config[int]{
