@@ -88,12 +88,13 @@ func Open(url string) (driver.Driver, error) {
 func open(url string) (driver.Driver, error) {
 	name, rest, ok := cutScheme(url)
 	if !ok {
-		return nil, fmt.Errorf("connect: a broker URL begins with a scheme and a colon, such as sqlite:%s; the schemes are %s",
-			DefaultFile, strings.Join(Schemes(), ", "))
+		return nil, driver.Misconfigured(fmt.Errorf("connect: a broker URL begins with a scheme and a colon, "+
+			"such as sqlite:%s; the schemes are %s", DefaultFile, strings.Join(Schemes(), ", ")))
 	}
 	open := openers()[name]
 	if open == nil {
-		return nil, fmt.Errorf("connect: unknown URL scheme %q; the schemes are %s", name, strings.Join(Schemes(), ", "))
+		return nil, driver.Misconfigured(fmt.Errorf("connect: unknown URL scheme %q; the schemes are %s",
+			name, strings.Join(Schemes(), ", ")))
 	}
 	return open(name + ":" + rest)
 }

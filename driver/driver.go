@@ -181,6 +181,13 @@ func (m *Message) Append(dst []byte) ([]byte, error) {
 	return m.Encoder.Append(dst, m.Envelope)
 }
 
+// Misconfigured returns err, text unchanged, as an error that wraps ErrMisconfigured.
+func Misconfigured(err error) error { return misconfigured{err} }
+
+type misconfigured struct{ error }
+
+func (e misconfigured) Unwrap() []error { return []error{ErrMisconfigured, e.error} }
+
 // Failed returns one copy of err for each of n messages or settlements.
 func Failed(err error, n int) []error {
 	errs := make([]error, n)

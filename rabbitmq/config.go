@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/dramatiq-go/dramatiq/driver"
 )
 
 const (
@@ -49,7 +51,7 @@ type Config struct {
 func Open(url string) (*Driver, error) {
 	cfg, err := parseURL(url)
 	if err != nil {
-		return nil, err
+		return nil, driver.Misconfigured(err)
 	}
 	return New(cfg)
 }

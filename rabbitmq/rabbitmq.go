@@ -45,7 +45,7 @@ var _ driver.Driver = (*Driver)(nil)
 func New(cfg Config) (*Driver, error) {
 	cfg = cfg.withDefaults()
 	if err := cfg.validate(); err != nil {
-		return nil, err
+		return nil, driver.Misconfigured(err)
 	}
 	return &Driver{cfg: cfg}, nil
 }

@@ -10,6 +10,7 @@ import (
 // Primary result codes of SQLite (https://sqlite.org/rescode.html) that are treated specially.
 const (
 	codeBusy     = 5
+	codeProtocol = 15 // a lock that could not be had after many tries
 	codeReadOnly = 8
 	codeIO       = 10
 	codeCorrupt  = 11
@@ -23,16 +24,20 @@ var (
 	errClosed = fmt.Errorf("sqlite: %w", driver.ErrClosed)
 )
 
-// code returns the primary result code of an SQLite error, or 0.
+// code returns the primary result code of an SQLite error, or 0. SQLITE_PROTOCOL is a kind of SQLITE_BUSY.
 func code(err error) int {
 	type coded interface {
 		error
 		Code() int
 	}
-	if e, ok := errors.AsType[coded](err); ok {
-		return e.Code() & 0xff
+	e, ok := errors.AsType[coded](err)
+	if !ok {
+		return 0
 	}
-	return 0
+	if c := e.Code() & 0xff; c != codeProtocol {
+		return c
+	}
+	return codeBusy // the same to us: somebody holds the locks, possibly a process that was stopped
 }
 
 // explain adds what can be done about err, if we know it.

@@ -44,9 +44,10 @@ func TestRecovery_KeepsTheOrder(t *testing.T) {
 		}
 	}
 	for _, suffix := range []string{lockSuffix, sockSuffix} {
-		if _, err := os.Stat(filepath.Join(d.dir, victim.name+suffix)); !os.IsNotExist(err) {
-			t.Errorf("the file %s of the dead worker is still there: %v", suffix, err)
-		}
+		eventually(t, "the file "+suffix+" of the dead worker is removed", func() bool { // after the commit that recovers
+			_, err := os.Stat(filepath.Join(d.dir, victim.name+suffix))
+			return os.IsNotExist(err)
+		})
 	}
 }
 

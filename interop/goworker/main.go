@@ -31,8 +31,11 @@ func setup(ctx context.Context, url string) (*cli.App, error) {
 		return nil, fmt.Errorf("%w: INTEROP_LEDGER_URL: %w", cli.ErrUsage, err)
 	}
 	driver, err := connect.Open(env.brokerURL)
+	if errors.Is(err, dramatiq.ErrMisconfigured) {
+		err = fmt.Errorf("%w: %w", cli.ErrUsage, err)
+	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("%w: %w", cli.ErrUsage, err), record.close())
+		return nil, errors.Join(err, record.close())
 	}
 	middleware := dramatiq.DefaultMiddleware()
 	if _, none := record.(noLedger); !none {
