@@ -33,6 +33,9 @@ var (
 	ErrFinished = errors.New("the message has already been finished")
 	// ErrStarted is wrapped when a worker is started twice.
 	ErrStarted = errors.New("worker was already started")
+	// ErrAbandoned is wrapped by Worker's Run, Drain and Stop when handlers were still running at the end of their time.
+	// Their messages will be redelivered.
+	ErrAbandoned = errors.New("handlers were still running")
 
 	// ErrSkip is returned by a BeforeProcess hook to leave a message unrun. Unless it was marked as failed, it is
 	// acknowledged.

@@ -29,10 +29,6 @@ const (
 // hardStopGrace is how long handlers have to return after the shutdown timeout, when their contexts are cancelled.
 const hardStopGrace = 5 * time.Second
 
-// ErrAbandoned is wrapped by Run, Drain and Stop when handlers were still running at the end of their time. Their messages
-// will be redelivered.
-var ErrAbandoned = errors.New("handlers were still running")
-
 // WorkerConfig configures a Worker. The zero value is what most programs want.
 type WorkerConfig struct {
 	// Queues are the queues to consume. The default is those of all actors that have a handler. A queue that no actor is
