@@ -81,11 +81,12 @@ func TestProofKitAccountsForKills(t *testing.T) {
 		case <-pause.C:
 		case <-worker.Done():
 		}
-		evidence.Faults = append(evidence.Faults, checker.Fault{At: time.Now(), PID: worker.Pid(), Kind: "kill"})
 		_ = worker.Kill() // it may have come to its end by itself
 		if _, err := worker.Wait(10 * time.Second); err != nil {
 			t.Fatal(err)
 		}
+		// Not before the kill: a run that begins between the two would be older than its fault.
+		evidence.Faults = append(evidence.Faults, checker.Fault{At: time.Now(), PID: worker.Pid(), Kind: "kill"})
 		evidence.Entries = entriesOf(t, file)
 	}
 	worker := startWorker(t, path, evidence)
