@@ -149,10 +149,10 @@ func (f *farm) stop(w *process.Process) {
 // kill ends a worker as a crash does and notes the fault.
 func (f *farm) kill(w *process.Process) {
 	f.tb.Helper()
-	f.fault(w, "kill")
 	if err := w.Kill(); err != nil {
 		f.tb.Fatalf("a worker has ended before it was killed: %v", err)
 	}
+	f.fault(w, "kill") // not before: a run that begins between the two would be older than its fault
 	if _, err := w.Wait(patience); err != nil {
 		f.tb.Fatal(err)
 	}
