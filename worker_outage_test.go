@@ -18,8 +18,9 @@ import (
 type outageDriver struct {
 	*memory.Driver
 
-	down  atomic.Bool
-	tries atomic.Int32 // that failed
+	down   atomic.Bool
+	refuse atomic.Bool  // settlements with follow-ups
+	tries  atomic.Int32 // that failed
 }
 
 var errDown = errors.New("no route to host")
@@ -54,7 +55,15 @@ func (c *outageConsumer) Settle(ctx context.Context, settlements []driver.Settle
 	if c.driver.down.Load() {
 		return driver.Failed(errDown, len(settlements))
 	}
-	return c.Consumer.Settle(ctx, settlements)
+	errs := make([]error, len(settlements))
+	for i, s := range settlements {
+		if len(s.FollowUps) > 0 && c.driver.refuse.Load() {
+			errs[i] = errDown
+		} else if err := c.Consumer.Settle(ctx, settlements[i:i+1]); err != nil {
+			errs[i] = err[0]
+		}
+	}
+	return errs
 }
 
 func newOutageBroker(t *testing.T) (*dramatiq.Broker, *outageDriver) {
@@ -122,6 +131,29 @@ func TestWorker_StartsWithTheBrokerDown(t *testing.T) {
 		if n := d.tries.Load(); n < 1000 || n > 100_000 {
 			t.Errorf("%d vain tries in three hours", n)
 		}
+	})
+}
+
+// One message that the broker does not let go of must not hold up the others.
+func TestWorker_ASettlementThatFailsHoldsUpNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, d := newOutageBroker(t)
+		fail := dramatiq.NewActor("fail", func(context.Context, dramatiq.None) error { return errors.New("boom") })
+		ok := dramatiq.NewActor("ok", doNothing[dramatiq.None])
+		startWorker(t, b, dramatiq.WorkerConfig{}, fail, ok)
+		d.refuse.Store(true) // and with it the retry
+		mustSend(t, b, fail, dramatiq.None{})
+		time.Sleep(time.Minute)
+		for range 100 {
+			mustSend(t, b, ok, dramatiq.None{})
+			synctest.Wait()
+			wantStats(t, d.Driver, "default", [4]int{0, 0, 1, 0})
+			time.Sleep(100 * time.Millisecond)
+		}
+		d.refuse.Store(false)
+		time.Sleep(5 * time.Second)
+		synctest.Wait()
+		wantStats(t, d.Driver, "default", [4]int{0, 1, 0, 0}) // the retry
 	})
 }
 

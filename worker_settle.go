@@ -20,6 +20,7 @@ type settler struct {
 	mu      sync.Mutex // guards below
 	pending []settling
 	flying  int
+	aside   int // failed, and will be pending again
 	busy    bool
 	changed chan struct{} // closed and replaced when a batch is done
 }
@@ -27,6 +28,7 @@ type settler struct {
 type settling struct {
 	attempt    *Attempt
 	settlement driver.Settlement
+	failures   int
 }
 
 const (
@@ -45,16 +47,21 @@ func newSettler(w *Worker) *settler {
 func (s *settler) add(a *Attempt, settlement driver.Settlement) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.pending = append(s.pending, settling{a, settlement})
+	s.push(settling{attempt: a, settlement: settlement})
+}
+
+// push has settlements tried. s.mu must be held.
+func (s *settler) push(more ...settling) {
+	s.pending = append(s.pending, more...)
 	if !s.busy {
 		s.busy = true
 		go s.loop()
 	}
 }
 
-// loop settles until nothing is pending.
+// loop settles until nothing is pending. What fails is set aside for a while, so that one settlement that the broker does
+// not take holds up no other.
 func (s *settler) loop() {
-	failures := 0
 	for {
 		s.mu.Lock()
 		if len(s.pending) == 0 || s.ctx.Err() != nil {
@@ -67,24 +74,29 @@ func (s *settler) loop() {
 		s.flying = len(batch)
 		s.mu.Unlock()
 
-		again := s.settle(batch)
+		again, failures := s.settle(batch)
 		s.mu.Lock()
 		s.flying = 0
-		s.pending = append(again, s.pending...)
+		if len(again) > 0 {
+			s.aside += len(again)
+			time.AfterFunc(backoff(failures), func() { s.retry(again) })
+		}
 		close(s.changed)
 		s.changed = make(chan struct{})
 		s.mu.Unlock()
-		if len(again) == 0 {
-			failures = 0
-			continue
-		}
-		failures++
-		pause(s.ctx, backoff(failures))
 	}
 }
 
-// settle settles one batch and returns what has to be tried again.
-func (s *settler) settle(batch []settling) []settling {
+// retry tries what was set aside again.
+func (s *settler) retry(again []settling) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.aside -= len(again)
+	s.push(again...)
+}
+
+// settle settles one batch and returns what has to be tried again, and how often the most unlucky of that has failed.
+func (s *settler) settle(batch []settling) (again []settling, failures int) {
 	settlements := make([]driver.Settlement, len(batch))
 	for i, b := range batch {
 		settlements[i] = b.settlement
@@ -92,7 +104,6 @@ func (s *settler) settle(batch []settling) []settling {
 	ctx, cancel := context.WithTimeout(s.ctx, 30*time.Second)
 	defer cancel()
 	errs := s.worker.consumer.Settle(ctx, settlements)
-	var again []settling
 	var first error
 	for i, b := range batch {
 		switch err := errorAt(errs, i); {
@@ -102,7 +113,8 @@ func (s *settler) settle(batch []settling) []settling {
 			b.attempt.Logger().LogAttrs(ctx, slog.LevelWarn,
 				"message had been taken over by another worker, or settled by a call whose answer was lost")
 		default:
-			again = append(again, b)
+			b.failures++
+			again, failures = append(again, b), max(failures, b.failures)
 			first = err
 		}
 	}
@@ -110,7 +122,7 @@ func (s *settler) settle(batch []settling) []settling {
 		s.worker.log.LogAttrs(ctx, slog.LevelWarn, "cannot settle messages; trying again",
 			slog.Int(LogCount, len(again)), slog.Any(LogError, first))
 	}
-	return again
+	return again, failures
 }
 
 func errorAt(errs []error, i int) error {
@@ -130,13 +142,13 @@ func (s *settler) wait(ctx context.Context) int {
 	s.waitUntil(ctx, func(unsettled int) bool { return unsettled == 0 })
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.pending) + s.flying
+	return len(s.pending) + s.flying + s.aside
 }
 
 func (s *settler) waitUntil(ctx context.Context, enough func(unsettled int) bool) bool {
 	for {
 		s.mu.Lock()
-		unsettled, changed := len(s.pending)+s.flying, s.changed
+		unsettled, changed := len(s.pending)+s.flying+s.aside, s.changed
 		s.mu.Unlock()
 		if enough(unsettled) {
 			return true
