@@ -212,7 +212,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	return errors.Join(fatal, err)
 }
 
-// Start starts the worker and returns. ctx carries values for handlers; its end does not stop the worker.
+// Start starts the worker and returns. ctx carries values for handlers; its end does not stop the worker. A broker that
+// refuses the configuration later is logged as an error; only Run also ends with it.
 func (w *Worker) Start(ctx context.Context) error {
 	w.mu.Lock()
 	if w.started {
@@ -329,8 +330,9 @@ func (w *Worker) stoppingHard() bool {
 	return w.hardStop
 }
 
-// fail ends Run with an error that no waiting cures.
+// fail ends Run with an error that no waiting cures. A worker that was started otherwise has nobody to tell but the log.
 func (w *Worker) fail(err error) {
+	w.log.LogAttrs(w.handlers, slog.LevelError, "worker cannot consume", slog.Any(LogError, err))
 	select {
 	case w.fatal <- err:
 	default: // it is failing already

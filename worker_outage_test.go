@@ -1,9 +1,11 @@
 package dramatiq_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -177,6 +179,24 @@ func TestWorker_EndsWhenTheBrokerRefuses(t *testing.T) {
 		case <-w.Done():
 		default:
 			t.Error("the worker is not done")
+		}
+	})
+}
+
+// A worker that Run does not watch over must not fall silent.
+func TestWorker_LogsThatTheBrokerRefuses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		b, err := dramatiq.NewBroker(&refusingDriver{memory.New(memory.Config{})}, dramatiq.BrokerConfig{
+			Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelError})),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		startWorker(t, b, dramatiq.WorkerConfig{}, dramatiq.NewActor("work", doNothing[dramatiq.None]))
+		synctest.Wait()
+		if !strings.Contains(log.String(), "406 inequivalent arg") {
+			t.Errorf("the log says %q", log.String())
 		}
 	})
 }

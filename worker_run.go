@@ -25,7 +25,7 @@ func (w *Worker) run(s *slot, a *Attempt) {
 	}
 	a.started = time.Now()
 	a.slot = s
-	if log := a.worker.log; log.Enabled(ctx, slog.LevelDebug) {
+	if w.log.Enabled(ctx, slog.LevelDebug) {
 		a.Logger().LogAttrs(ctx, slog.LevelDebug, "message started")
 	}
 	switch err := w.broker.hooks.before(ctx, a); {
@@ -81,15 +81,12 @@ func (w *Worker) skip(ctx context.Context, a *Attempt, err error) {
 
 // complete calls after hooks and settles an attempt whose run has ended.
 func (w *Worker) complete(ctx context.Context, a *Attempt) {
-	err := a.Err()
-	if err != nil {
-		if w.stoppingHard() && isInterrupt(w.handlers, err, ErrShutdown) {
-			a.Logger().LogAttrs(ctx, slog.LevelWarn, "message was interrupted by the shutdown; handing it back")
-			a.SetErr(interrupted(w.handlers, err, ErrShutdown))
-			w.broker.hooks.after(ctx, a, true)
-			w.settler.add(a, a.settlement(driver.Requeue))
-			return
-		}
+	if err := a.Err(); err != nil && w.stoppingHard() && isInterrupt(w.handlers, err, ErrShutdown) {
+		a.Logger().LogAttrs(ctx, slog.LevelWarn, "message was interrupted by the shutdown; handing it back")
+		a.SetErr(interrupted(w.handlers, err, ErrShutdown))
+		w.broker.hooks.after(ctx, a, true)
+		w.settler.add(a, a.settlement(driver.Requeue))
+		return
 	}
 	if w.broker.hooks.after(ctx, a, false) && a.Err() != nil {
 		// Retries may not have seen the failure. A dead letter can be replayed; an acknowledged message is gone.
