@@ -136,6 +136,58 @@ func TestWorker_StartsWithTheBrokerDown(t *testing.T) {
 	})
 }
 
+// suspectDriver is a memory whose messages have all crashed a worker once.
+type suspectDriver struct{ *outageDriver }
+
+func (d *suspectDriver) Consume(ctx context.Context, cfg driver.ConsumerConfig) (driver.Consumer, error) {
+	c, err := d.outageDriver.Consume(ctx, cfg)
+	return &suspectConsumer{c}, err
+}
+
+type suspectConsumer struct{ driver.Consumer }
+
+func (c *suspectConsumer) Fetch(ctx context.Context, limit int) ([]driver.Delivery, error) {
+	deliveries, err := c.Consumer.Fetch(ctx, limit)
+	for i := range deliveries {
+		deliveries[i].Suspect, deliveries[i].Crashes = true, 1
+	}
+	return deliveries, err
+}
+
+// A suspect that killed the worker before its predecessor's end was stored brought the predecessor into the dead-letter
+// queue, as it did so each time.
+func TestWorker_ASuspectWaitsUntilTheLastOneIsSettled(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &suspectDriver{&outageDriver{Driver: memory.New(memory.Config{})}}
+		b, err := dramatiq.NewBroker(d, dramatiq.BrokerConfig{Logger: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var runs atomic.Int32
+		work := dramatiq.NewActor("work", func(context.Context, int) error {
+			runs.Add(1)
+			d.down.Store(true) // nothing can be settled
+			return nil
+		})
+		for i := range 3 {
+			mustSend(t, b, work, i)
+		}
+		startWorker(t, b, dramatiq.WorkerConfig{Concurrency: 3}, work)
+		for want := range int32(3) {
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if got := runs.Load(); got != want+1 {
+				t.Errorf("%d runs, want %d until the last one is settled", got, want+1)
+			}
+			d.down.Store(false)
+			time.Sleep(5 * time.Second)
+		}
+		d.down.Store(false)
+		time.Sleep(time.Minute)
+		wantStats(t, d.Driver, "default", [4]int{})
+	})
+}
+
 // One message that the broker does not let go of must not hold up the others.
 func TestWorker_ASettlementThatFailsHoldsUpNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -17,20 +17,20 @@ type pool struct {
 	run      func(s *slot, a *Attempt)
 	room     chan struct{} // has a token when there may be room for more
 
-	mu        sync.Mutex // guards below
-	work      *sync.Cond // signalled when there is something to run, or nothing ever will be
-	ready     readyQueue
-	suspects  []*Attempt // have crashed workers; one runs at a time, so that no other is blamed for it
-	suspected bool       // one of them is running
-	slots     int        // goroutines that run attempts, stuck ones left out once replaced
-	idle      int
-	running   int // attempts that are not given up
-	stuck     int // attempts that were given up and whose handlers have not returned
-	blocked   int // those of them whose slot was not replaced
-	duration  time.Duration
-	progress  time.Time // when an attempt last got a slot
-	closed    bool
-	empty     chan struct{} // closed when closed and nothing runs
+	mu       sync.Mutex // guards below
+	work     *sync.Cond // signalled when there is something to run, or nothing ever will be
+	ready    readyQueue
+	suspects []*Attempt // have crashed workers; one is under way at a time, so that no other is blamed for it
+	suspect  *Attempt   // the one of them that runs, or whose end is not stored yet
+	slots    int        // goroutines that run attempts, stuck ones left out once replaced
+	idle     int
+	running  int // attempts that are not given up
+	stuck    int // attempts that were given up and whose handlers have not returned
+	blocked  int // those of them whose slot was not replaced
+	duration time.Duration
+	progress time.Time // when an attempt last got a slot
+	closed   bool
+	empty    chan struct{} // closed when closed and nothing runs
 }
 
 const (
@@ -192,11 +192,10 @@ func (p *pool) next() *Attempt {
 }
 
 func (p *pool) pick() *Attempt {
-	if len(p.suspects) > 0 && !p.suspected {
-		a := p.suspects[0]
+	if len(p.suspects) > 0 && p.suspect == nil {
+		p.suspect = p.suspects[0]
 		p.suspects = slices.Delete(p.suspects, 0, 1)
-		p.suspected = true
-		return a
+		return p.suspect
 	}
 	return p.ready.pop()
 }
@@ -210,7 +209,7 @@ func (p *pool) do(s *slot, a *Attempt) {
 		switch a.givenUp {
 		case notGivenUp:
 			p.observe(time.Since(start))
-			p.release(a)
+			p.release()
 		case slotReplaced:
 			p.stuck--
 			s.replaced = true
@@ -224,14 +223,8 @@ func (p *pool) do(s *slot, a *Attempt) {
 }
 
 // release ends the account of one running attempt. p.mu must be held.
-func (p *pool) release(a *Attempt) {
+func (p *pool) release() {
 	p.running--
-	if a.alone {
-		p.suspected = false
-		if len(p.suspects) > 0 {
-			p.wake()
-		}
-	}
 	p.signalRoom()
 	if p.closed && p.running == 0 {
 		close(p.empty)
@@ -248,6 +241,23 @@ func (p *pool) observe(d time.Duration) {
 		p.duration += (d - p.duration) / 8
 	default:
 		p.duration -= (p.duration - d) / 16
+	}
+}
+
+// over is told that an attempt's end has been stored, or needs not be. Only then the next suspect may run: if it killed the
+// worker before, the store would blame the one that had already ended, too.
+func (p *pool) over(a *Attempt) {
+	if !a.alone {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.suspect != a {
+		return // it never ran
+	}
+	p.suspect = nil
+	if len(p.suspects) > 0 && !p.closed {
+		p.wake()
 	}
 }
 
@@ -275,7 +285,7 @@ func (p *pool) giveUp(a *Attempt, err error) (ended, replaced bool) {
 		a.givenUp = slotBlocked
 		p.blocked++
 	}
-	p.release(a)
+	p.release()
 	if replaced && p.ready.len() > 0 && !p.closed {
 		p.wake()
 	}

@@ -17,6 +17,7 @@ func (w *Worker) run(s *slot, a *Attempt) {
 	if err := w.consumer.Begin(w.handlers, &a.delivery); err != nil {
 		if errors.Is(err, driver.ErrNotHeld) {
 			a.Logger().LogAttrs(ctx, slog.LevelWarn, "message was taken over by another worker before it began")
+			w.pool.over(a)
 			return
 		}
 		a.Logger().LogAttrs(ctx, slog.LevelWarn, "message cannot begin; handing it back", slog.Any(LogError, err))

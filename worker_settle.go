@@ -108,8 +108,10 @@ func (s *settler) settle(batch []settling) (again []settling, failures int) {
 	for i, b := range batch {
 		switch err := errorAt(errs, i); {
 		case err == nil:
+			s.worker.pool.over(b.attempt)
 			s.worker.settled(ctx, b.attempt, b.settlement.Outcome)
 		case errors.Is(err, driver.ErrNotHeld):
+			s.worker.pool.over(b.attempt)
 			b.attempt.Logger().LogAttrs(ctx, slog.LevelWarn,
 				"message had been taken over by another worker, or settled by a call whose answer was lost")
 		default:
